@@ -64,6 +64,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &infrastructurev1alpha3.MachineAddressApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("MachineAllocation"):
 		return &infrastructurev1alpha3.MachineAllocationApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("MachineOperation"):
+		return &infrastructurev1alpha3.MachineOperationApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("MaintenanceWindow"):
 		return &infrastructurev1alpha3.MaintenanceWindowApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("Metal"):
@@ -106,12 +108,28 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &infrastructurev1alpha3.MetalStackMachineTemplateSpecApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("MetalStackMachineTemplateStatus"):
 		return &infrastructurev1alpha3.MetalStackMachineTemplateStatusApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("MetalStackRemediation"):
+		return &infrastructurev1alpha3.MetalStackRemediationApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("MetalStackRemediationSpec"):
+		return &infrastructurev1alpha3.MetalStackRemediationSpecApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("MetalStackRemediationStatus"):
+		return &infrastructurev1alpha3.MetalStackRemediationStatusApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("MetalStackRemediationTemplate"):
+		return &infrastructurev1alpha3.MetalStackRemediationTemplateApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("MetalStackRemediationTemplateResource"):
+		return &infrastructurev1alpha3.MetalStackRemediationTemplateResourceApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("MetalStackRemediationTemplateSpec"):
+		return &infrastructurev1alpha3.MetalStackRemediationTemplateSpecApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("NodeInfo"):
 		return &infrastructurev1alpha3.NodeInfoApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("PrefixLengths"):
 		return &infrastructurev1alpha3.PrefixLengthsApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("PrivateNetwork"):
 		return &infrastructurev1alpha3.PrivateNetworkApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("RemediatedMachine"):
+		return &infrastructurev1alpha3.RemediatedMachineApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("RemediationStrategy"):
+		return &infrastructurev1alpha3.RemediationStrategyApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("SecretReference"):
 		return &infrastructurev1alpha3.SecretReferenceApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("TemplateMeta"):
@@ -162,6 +180,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &infrastructurev1alpha4.MachineAddressApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("MachineAllocation"):
 		return &infrastructurev1alpha4.MachineAllocationApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("MachineOperation"):
+		return &infrastructurev1alpha4.MachineOperationApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("MaintenanceWindow"):
 		return &infrastructurev1alpha4.MaintenanceWindowApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("Metal"):
@@ -204,12 +224,28 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &infrastructurev1alpha4.MetalStackMachineTemplateSpecApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("MetalStackMachineTemplateStatus"):
 		return &infrastructurev1alpha4.MetalStackMachineTemplateStatusApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("MetalStackRemediation"):
+		return &infrastructurev1alpha4.MetalStackRemediationApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("MetalStackRemediationSpec"):
+		return &infrastructurev1alpha4.MetalStackRemediationSpecApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("MetalStackRemediationStatus"):
+		return &infrastructurev1alpha4.MetalStackRemediationStatusApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("MetalStackRemediationTemplate"):
+		return &infrastructurev1alpha4.MetalStackRemediationTemplateApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("MetalStackRemediationTemplateResource"):
+		return &infrastructurev1alpha4.MetalStackRemediationTemplateResourceApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("MetalStackRemediationTemplateSpec"):
+		return &infrastructurev1alpha4.MetalStackRemediationTemplateSpecApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("NodeInfo"):
 		return &infrastructurev1alpha4.NodeInfoApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("PrefixLengths"):
 		return &infrastructurev1alpha4.PrefixLengthsApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("PrivateNetwork"):
 		return &infrastructurev1alpha4.PrivateNetworkApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("RemediatedMachine"):
+		return &infrastructurev1alpha4.RemediatedMachineApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("RemediationStrategy"):
+		return &infrastructurev1alpha4.RemediationStrategyApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("SecretReference"):
 		return &infrastructurev1alpha4.SecretReferenceApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("TemplateMeta"):

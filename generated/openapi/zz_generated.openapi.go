@@ -22,184 +22,236 @@ import (
 
 func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
 	return map[string]common.OpenAPIDefinition{
-		resource.Quantity{}.OpenAPIModelName():                          schema_apimachinery_pkg_api_resource_Quantity(ref),
-		v1.APIGroup{}.OpenAPIModelName():                                schema_pkg_apis_meta_v1_APIGroup(ref),
-		v1.APIGroupList{}.OpenAPIModelName():                            schema_pkg_apis_meta_v1_APIGroupList(ref),
-		v1.APIResource{}.OpenAPIModelName():                             schema_pkg_apis_meta_v1_APIResource(ref),
-		v1.APIResourceList{}.OpenAPIModelName():                         schema_pkg_apis_meta_v1_APIResourceList(ref),
-		v1.APIVersions{}.OpenAPIModelName():                             schema_pkg_apis_meta_v1_APIVersions(ref),
-		v1.ApplyOptions{}.OpenAPIModelName():                            schema_pkg_apis_meta_v1_ApplyOptions(ref),
-		v1.Condition{}.OpenAPIModelName():                               schema_pkg_apis_meta_v1_Condition(ref),
-		v1.CreateOptions{}.OpenAPIModelName():                           schema_pkg_apis_meta_v1_CreateOptions(ref),
-		v1.DeleteOptions{}.OpenAPIModelName():                           schema_pkg_apis_meta_v1_DeleteOptions(ref),
-		v1.Duration{}.OpenAPIModelName():                                schema_pkg_apis_meta_v1_Duration(ref),
-		v1.FieldSelectorRequirement{}.OpenAPIModelName():                schema_pkg_apis_meta_v1_FieldSelectorRequirement(ref),
-		v1.FieldsV1{}.OpenAPIModelName():                                schema_pkg_apis_meta_v1_FieldsV1(ref),
-		v1.GetOptions{}.OpenAPIModelName():                              schema_pkg_apis_meta_v1_GetOptions(ref),
-		v1.GroupKind{}.OpenAPIModelName():                               schema_pkg_apis_meta_v1_GroupKind(ref),
-		v1.GroupResource{}.OpenAPIModelName():                           schema_pkg_apis_meta_v1_GroupResource(ref),
-		v1.GroupVersion{}.OpenAPIModelName():                            schema_pkg_apis_meta_v1_GroupVersion(ref),
-		v1.GroupVersionForDiscovery{}.OpenAPIModelName():                schema_pkg_apis_meta_v1_GroupVersionForDiscovery(ref),
-		v1.GroupVersionKind{}.OpenAPIModelName():                        schema_pkg_apis_meta_v1_GroupVersionKind(ref),
-		v1.GroupVersionResource{}.OpenAPIModelName():                    schema_pkg_apis_meta_v1_GroupVersionResource(ref),
-		v1.InternalEvent{}.OpenAPIModelName():                           schema_pkg_apis_meta_v1_InternalEvent(ref),
-		v1.LabelSelector{}.OpenAPIModelName():                           schema_pkg_apis_meta_v1_LabelSelector(ref),
-		v1.LabelSelectorRequirement{}.OpenAPIModelName():                schema_pkg_apis_meta_v1_LabelSelectorRequirement(ref),
-		v1.List{}.OpenAPIModelName():                                    schema_pkg_apis_meta_v1_List(ref),
-		v1.ListMeta{}.OpenAPIModelName():                                schema_pkg_apis_meta_v1_ListMeta(ref),
-		v1.ListOptions{}.OpenAPIModelName():                             schema_pkg_apis_meta_v1_ListOptions(ref),
-		v1.ManagedFieldsEntry{}.OpenAPIModelName():                      schema_pkg_apis_meta_v1_ManagedFieldsEntry(ref),
-		v1.MicroTime{}.OpenAPIModelName():                               schema_pkg_apis_meta_v1_MicroTime(ref),
-		v1.ObjectMeta{}.OpenAPIModelName():                              schema_pkg_apis_meta_v1_ObjectMeta(ref),
-		v1.OwnerReference{}.OpenAPIModelName():                          schema_pkg_apis_meta_v1_OwnerReference(ref),
-		v1.PartialObjectMetadata{}.OpenAPIModelName():                   schema_pkg_apis_meta_v1_PartialObjectMetadata(ref),
-		v1.PartialObjectMetadataList{}.OpenAPIModelName():               schema_pkg_apis_meta_v1_PartialObjectMetadataList(ref),
-		v1.Patch{}.OpenAPIModelName():                                   schema_pkg_apis_meta_v1_Patch(ref),
-		v1.PatchOptions{}.OpenAPIModelName():                            schema_pkg_apis_meta_v1_PatchOptions(ref),
-		v1.Preconditions{}.OpenAPIModelName():                           schema_pkg_apis_meta_v1_Preconditions(ref),
-		v1.RootPaths{}.OpenAPIModelName():                               schema_pkg_apis_meta_v1_RootPaths(ref),
-		v1.ServerAddressByClientCIDR{}.OpenAPIModelName():               schema_pkg_apis_meta_v1_ServerAddressByClientCIDR(ref),
-		v1.ShardInfo{}.OpenAPIModelName():                               schema_pkg_apis_meta_v1_ShardInfo(ref),
-		v1.Status{}.OpenAPIModelName():                                  schema_pkg_apis_meta_v1_Status(ref),
-		v1.StatusCause{}.OpenAPIModelName():                             schema_pkg_apis_meta_v1_StatusCause(ref),
-		v1.StatusDetails{}.OpenAPIModelName():                           schema_pkg_apis_meta_v1_StatusDetails(ref),
-		v1.Table{}.OpenAPIModelName():                                   schema_pkg_apis_meta_v1_Table(ref),
-		v1.TableColumnDefinition{}.OpenAPIModelName():                   schema_pkg_apis_meta_v1_TableColumnDefinition(ref),
-		v1.TableOptions{}.OpenAPIModelName():                            schema_pkg_apis_meta_v1_TableOptions(ref),
-		v1.TableRow{}.OpenAPIModelName():                                schema_pkg_apis_meta_v1_TableRow(ref),
-		v1.TableRowCondition{}.OpenAPIModelName():                       schema_pkg_apis_meta_v1_TableRowCondition(ref),
-		v1.Time{}.OpenAPIModelName():                                    schema_pkg_apis_meta_v1_Time(ref),
-		v1.Timestamp{}.OpenAPIModelName():                               schema_pkg_apis_meta_v1_Timestamp(ref),
-		v1.TypeMeta{}.OpenAPIModelName():                                schema_pkg_apis_meta_v1_TypeMeta(ref),
-		v1.UpdateOptions{}.OpenAPIModelName():                           schema_pkg_apis_meta_v1_UpdateOptions(ref),
-		v1.WatchEvent{}.OpenAPIModelName():                              schema_pkg_apis_meta_v1_WatchEvent(ref),
-		runtime.RawExtension{}.OpenAPIModelName():                       schema_k8sio_apimachinery_pkg_runtime_RawExtension(ref),
-		runtime.TypeMeta{}.OpenAPIModelName():                           schema_k8sio_apimachinery_pkg_runtime_TypeMeta(ref),
-		runtime.Unknown{}.OpenAPIModelName():                            schema_k8sio_apimachinery_pkg_runtime_Unknown(ref),
-		version.Info{}.OpenAPIModelName():                               schema_k8sio_apimachinery_pkg_version_Info(ref),
-		v2.AllowedNetworks{}.OpenAPIModelName():                         schema_pkg_apis_firewall_v2_AllowedNetworks(ref),
-		v2.EgressRuleSNAT{}.OpenAPIModelName():                          schema_pkg_apis_firewall_v2_EgressRuleSNAT(ref),
-		v2.Firewall{}.OpenAPIModelName():                                schema_pkg_apis_firewall_v2_Firewall(ref),
-		v2.FirewallList{}.OpenAPIModelName():                            schema_pkg_apis_firewall_v2_FirewallList(ref),
-		v2.FirewallNetwork{}.OpenAPIModelName():                         schema_pkg_apis_firewall_v2_FirewallNetwork(ref),
-		v2.FirewallSpec{}.OpenAPIModelName():                            schema_pkg_apis_firewall_v2_FirewallSpec(ref),
-		v2.FirewallStatus{}.OpenAPIModelName():                          schema_pkg_apis_firewall_v2_FirewallStatus(ref),
-		v2.MachineLastEvent{}.OpenAPIModelName():                        schema_pkg_apis_firewall_v2_MachineLastEvent(ref),
-		v2.MachineStatus{}.OpenAPIModelName():                           schema_pkg_apis_firewall_v2_MachineStatus(ref),
-		v2.RateLimit{}.OpenAPIModelName():                               schema_pkg_apis_firewall_v2_RateLimit(ref),
-		v2.ShootAccess{}.OpenAPIModelName():                             schema_pkg_apis_firewall_v2_ShootAccess(ref),
-		v1alpha3.APIEndpoint{}.OpenAPIModelName():                       schema_pkg_apis_infrastructure_v1alpha3_APIEndpoint(ref),
-		v1alpha3.Allocation{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha3_Allocation(ref),
-		v1alpha3.AllocationState{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha3_AllocationState(ref),
-		v1alpha3.ClusterAllocation{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_ClusterAllocation(ref),
-		v1alpha3.ClusterIP{}.OpenAPIModelName():                         schema_pkg_apis_infrastructure_v1alpha3_ClusterIP(ref),
-		v1alpha3.ClusterNetwork{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha3_ClusterNetwork(ref),
-		v1alpha3.Deletion{}.OpenAPIModelName():                          schema_pkg_apis_infrastructure_v1alpha3_Deletion(ref),
-		v1alpha3.FailureDomain{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha3_FailureDomain(ref),
-		v1alpha3.FirewallAllowedNetworks{}.OpenAPIModelName():           schema_pkg_apis_infrastructure_v1alpha3_FirewallAllowedNetworks(ref),
-		v1alpha3.FirewallAutoUpdate{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha3_FirewallAutoUpdate(ref),
-		v1alpha3.FirewallController{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha3_FirewallController(ref),
-		v1alpha3.FirewallControllerStatus{}.OpenAPIModelName():          schema_pkg_apis_infrastructure_v1alpha3_FirewallControllerStatus(ref),
-		v1alpha3.FirewallEgressIPs{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_FirewallEgressIPs(ref),
-		v1alpha3.FirewallEgressRule{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha3_FirewallEgressRule(ref),
-		v1alpha3.FirewallIngressRule{}.OpenAPIModelName():               schema_pkg_apis_infrastructure_v1alpha3_FirewallIngressRule(ref),
-		v1alpha3.FirewallManagementAccess{}.OpenAPIModelName():          schema_pkg_apis_infrastructure_v1alpha3_FirewallManagementAccess(ref),
-		v1alpha3.FirewallNftablesExporter{}.OpenAPIModelName():          schema_pkg_apis_infrastructure_v1alpha3_FirewallNftablesExporter(ref),
-		v1alpha3.FirewallRateLimit{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_FirewallRateLimit(ref),
-		v1alpha3.FirewallRules{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha3_FirewallRules(ref),
-		v1alpha3.FirewallWorkloadAccess{}.OpenAPIModelName():            schema_pkg_apis_infrastructure_v1alpha3_FirewallWorkloadAccess(ref),
-		v1alpha3.Initialization{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha3_Initialization(ref),
-		v1alpha3.LocalReference{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha3_LocalReference(ref),
-		v1alpha3.MachineAddress{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha3_MachineAddress(ref),
-		v1alpha3.MachineAllocation{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_MachineAllocation(ref),
-		v1alpha3.MaintenanceWindow{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_MaintenanceWindow(ref),
-		v1alpha3.Metal{}.OpenAPIModelName():                             schema_pkg_apis_infrastructure_v1alpha3_Metal(ref),
-		v1alpha3.MetalAPIAccess{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha3_MetalAPIAccess(ref),
-		v1alpha3.MetalAPIOptions{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha3_MetalAPIOptions(ref),
-		v1alpha3.MetalEvent{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha3_MetalEvent(ref),
-		v1alpha3.MetalNetwork{}.OpenAPIModelName():                      schema_pkg_apis_infrastructure_v1alpha3_MetalNetwork(ref),
-		v1alpha3.MetalStackCluster{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_MetalStackCluster(ref),
-		v1alpha3.MetalStackClusterList{}.OpenAPIModelName():             schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterList(ref),
-		v1alpha3.MetalStackClusterSpec{}.OpenAPIModelName():             schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterSpec(ref),
-		v1alpha3.MetalStackClusterStatus{}.OpenAPIModelName():           schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterStatus(ref),
-		v1alpha3.MetalStackClusterTemplate{}.OpenAPIModelName():         schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterTemplate(ref),
-		v1alpha3.MetalStackClusterTemplateList{}.OpenAPIModelName():     schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterTemplateList(ref),
-		v1alpha3.MetalStackClusterTemplateResource{}.OpenAPIModelName(): schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterTemplateResource(ref),
-		v1alpha3.MetalStackClusterTemplateSpec{}.OpenAPIModelName():     schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterTemplateSpec(ref),
-		v1alpha3.MetalStackFirewall{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewall(ref),
-		v1alpha3.MetalStackFirewallList{}.OpenAPIModelName():            schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallList(ref),
-		v1alpha3.MetalStackFirewallSpec{}.OpenAPIModelName():            schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref),
-		v1alpha3.MetalStackFirewallStatus{}.OpenAPIModelName():          schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallStatus(ref),
-		v1alpha3.MetalStackMachine{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachine(ref),
-		v1alpha3.MetalStackMachineList{}.OpenAPIModelName():             schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineList(ref),
-		v1alpha3.MetalStackMachineSpec{}.OpenAPIModelName():             schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineSpec(ref),
-		v1alpha3.MetalStackMachineStatus{}.OpenAPIModelName():           schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineStatus(ref),
-		v1alpha3.MetalStackMachineTemplate{}.OpenAPIModelName():         schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineTemplate(ref),
-		v1alpha3.MetalStackMachineTemplateList{}.OpenAPIModelName():     schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineTemplateList(ref),
-		v1alpha3.MetalStackMachineTemplateResource{}.OpenAPIModelName(): schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineTemplateResource(ref),
-		v1alpha3.MetalStackMachineTemplateSpec{}.OpenAPIModelName():     schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineTemplateSpec(ref),
-		v1alpha3.MetalStackMachineTemplateStatus{}.OpenAPIModelName():   schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineTemplateStatus(ref),
-		v1alpha3.NodeInfo{}.OpenAPIModelName():                          schema_pkg_apis_infrastructure_v1alpha3_NodeInfo(ref),
-		v1alpha3.PrefixLengths{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha3_PrefixLengths(ref),
-		v1alpha3.PrivateNetwork{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha3_PrivateNetwork(ref),
-		v1alpha3.SecretReference{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha3_SecretReference(ref),
-		v1alpha3.TemplateMeta{}.OpenAPIModelName():                      schema_pkg_apis_infrastructure_v1alpha3_TemplateMeta(ref),
-		v1alpha4.APIEndpoint{}.OpenAPIModelName():                       schema_pkg_apis_infrastructure_v1alpha4_APIEndpoint(ref),
-		v1alpha4.Allocation{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha4_Allocation(ref),
-		v1alpha4.AllocationState{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha4_AllocationState(ref),
-		v1alpha4.ClusterAllocation{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_ClusterAllocation(ref),
-		v1alpha4.ClusterIP{}.OpenAPIModelName():                         schema_pkg_apis_infrastructure_v1alpha4_ClusterIP(ref),
-		v1alpha4.ClusterNetwork{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha4_ClusterNetwork(ref),
-		v1alpha4.Deletion{}.OpenAPIModelName():                          schema_pkg_apis_infrastructure_v1alpha4_Deletion(ref),
-		v1alpha4.FailureDomain{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha4_FailureDomain(ref),
-		v1alpha4.FirewallAllowedNetworks{}.OpenAPIModelName():           schema_pkg_apis_infrastructure_v1alpha4_FirewallAllowedNetworks(ref),
-		v1alpha4.FirewallAutoUpdate{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha4_FirewallAutoUpdate(ref),
-		v1alpha4.FirewallController{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha4_FirewallController(ref),
-		v1alpha4.FirewallControllerStatus{}.OpenAPIModelName():          schema_pkg_apis_infrastructure_v1alpha4_FirewallControllerStatus(ref),
-		v1alpha4.FirewallEgressIPs{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_FirewallEgressIPs(ref),
-		v1alpha4.FirewallEgressRule{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha4_FirewallEgressRule(ref),
-		v1alpha4.FirewallIngressRule{}.OpenAPIModelName():               schema_pkg_apis_infrastructure_v1alpha4_FirewallIngressRule(ref),
-		v1alpha4.FirewallManagementAccess{}.OpenAPIModelName():          schema_pkg_apis_infrastructure_v1alpha4_FirewallManagementAccess(ref),
-		v1alpha4.FirewallNftablesExporter{}.OpenAPIModelName():          schema_pkg_apis_infrastructure_v1alpha4_FirewallNftablesExporter(ref),
-		v1alpha4.FirewallRateLimit{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_FirewallRateLimit(ref),
-		v1alpha4.FirewallRules{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha4_FirewallRules(ref),
-		v1alpha4.FirewallWorkloadAccess{}.OpenAPIModelName():            schema_pkg_apis_infrastructure_v1alpha4_FirewallWorkloadAccess(ref),
-		v1alpha4.Initialization{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha4_Initialization(ref),
-		v1alpha4.LocalReference{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha4_LocalReference(ref),
-		v1alpha4.MachineAddress{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha4_MachineAddress(ref),
-		v1alpha4.MachineAllocation{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_MachineAllocation(ref),
-		v1alpha4.MaintenanceWindow{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_MaintenanceWindow(ref),
-		v1alpha4.Metal{}.OpenAPIModelName():                             schema_pkg_apis_infrastructure_v1alpha4_Metal(ref),
-		v1alpha4.MetalAPIAccess{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha4_MetalAPIAccess(ref),
-		v1alpha4.MetalAPIOptions{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha4_MetalAPIOptions(ref),
-		v1alpha4.MetalEvent{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha4_MetalEvent(ref),
-		v1alpha4.MetalNetwork{}.OpenAPIModelName():                      schema_pkg_apis_infrastructure_v1alpha4_MetalNetwork(ref),
-		v1alpha4.MetalStackCluster{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_MetalStackCluster(ref),
-		v1alpha4.MetalStackClusterList{}.OpenAPIModelName():             schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterList(ref),
-		v1alpha4.MetalStackClusterSpec{}.OpenAPIModelName():             schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterSpec(ref),
-		v1alpha4.MetalStackClusterStatus{}.OpenAPIModelName():           schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterStatus(ref),
-		v1alpha4.MetalStackClusterTemplate{}.OpenAPIModelName():         schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterTemplate(ref),
-		v1alpha4.MetalStackClusterTemplateList{}.OpenAPIModelName():     schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterTemplateList(ref),
-		v1alpha4.MetalStackClusterTemplateResource{}.OpenAPIModelName(): schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterTemplateResource(ref),
-		v1alpha4.MetalStackClusterTemplateSpec{}.OpenAPIModelName():     schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterTemplateSpec(ref),
-		v1alpha4.MetalStackFirewall{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewall(ref),
-		v1alpha4.MetalStackFirewallList{}.OpenAPIModelName():            schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallList(ref),
-		v1alpha4.MetalStackFirewallSpec{}.OpenAPIModelName():            schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref),
-		v1alpha4.MetalStackFirewallStatus{}.OpenAPIModelName():          schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallStatus(ref),
-		v1alpha4.MetalStackMachine{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachine(ref),
-		v1alpha4.MetalStackMachineList{}.OpenAPIModelName():             schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineList(ref),
-		v1alpha4.MetalStackMachineSpec{}.OpenAPIModelName():             schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineSpec(ref),
-		v1alpha4.MetalStackMachineStatus{}.OpenAPIModelName():           schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineStatus(ref),
-		v1alpha4.MetalStackMachineTemplate{}.OpenAPIModelName():         schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineTemplate(ref),
-		v1alpha4.MetalStackMachineTemplateList{}.OpenAPIModelName():     schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineTemplateList(ref),
-		v1alpha4.MetalStackMachineTemplateResource{}.OpenAPIModelName(): schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineTemplateResource(ref),
-		v1alpha4.MetalStackMachineTemplateSpec{}.OpenAPIModelName():     schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineTemplateSpec(ref),
-		v1alpha4.MetalStackMachineTemplateStatus{}.OpenAPIModelName():   schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineTemplateStatus(ref),
-		v1alpha4.NodeInfo{}.OpenAPIModelName():                          schema_pkg_apis_infrastructure_v1alpha4_NodeInfo(ref),
-		v1alpha4.PrefixLengths{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha4_PrefixLengths(ref),
-		v1alpha4.PrivateNetwork{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha4_PrivateNetwork(ref),
-		v1alpha4.SecretReference{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha4_SecretReference(ref),
-		v1alpha4.TemplateMeta{}.OpenAPIModelName():                      schema_pkg_apis_infrastructure_v1alpha4_TemplateMeta(ref),
+		resource.Quantity{}.OpenAPIModelName():                              schema_apimachinery_pkg_api_resource_Quantity(ref),
+		v1.APIGroup{}.OpenAPIModelName():                                    schema_pkg_apis_meta_v1_APIGroup(ref),
+		v1.APIGroupList{}.OpenAPIModelName():                                schema_pkg_apis_meta_v1_APIGroupList(ref),
+		v1.APIResource{}.OpenAPIModelName():                                 schema_pkg_apis_meta_v1_APIResource(ref),
+		v1.APIResourceList{}.OpenAPIModelName():                             schema_pkg_apis_meta_v1_APIResourceList(ref),
+		v1.APIVersions{}.OpenAPIModelName():                                 schema_pkg_apis_meta_v1_APIVersions(ref),
+		v1.ApplyOptions{}.OpenAPIModelName():                                schema_pkg_apis_meta_v1_ApplyOptions(ref),
+		v1.Condition{}.OpenAPIModelName():                                   schema_pkg_apis_meta_v1_Condition(ref),
+		v1.CreateOptions{}.OpenAPIModelName():                               schema_pkg_apis_meta_v1_CreateOptions(ref),
+		v1.DeleteOptions{}.OpenAPIModelName():                               schema_pkg_apis_meta_v1_DeleteOptions(ref),
+		v1.Duration{}.OpenAPIModelName():                                    schema_pkg_apis_meta_v1_Duration(ref),
+		v1.FieldSelectorRequirement{}.OpenAPIModelName():                    schema_pkg_apis_meta_v1_FieldSelectorRequirement(ref),
+		v1.FieldsV1{}.OpenAPIModelName():                                    schema_pkg_apis_meta_v1_FieldsV1(ref),
+		v1.GetOptions{}.OpenAPIModelName():                                  schema_pkg_apis_meta_v1_GetOptions(ref),
+		v1.GroupKind{}.OpenAPIModelName():                                   schema_pkg_apis_meta_v1_GroupKind(ref),
+		v1.GroupResource{}.OpenAPIModelName():                               schema_pkg_apis_meta_v1_GroupResource(ref),
+		v1.GroupVersion{}.OpenAPIModelName():                                schema_pkg_apis_meta_v1_GroupVersion(ref),
+		v1.GroupVersionForDiscovery{}.OpenAPIModelName():                    schema_pkg_apis_meta_v1_GroupVersionForDiscovery(ref),
+		v1.GroupVersionKind{}.OpenAPIModelName():                            schema_pkg_apis_meta_v1_GroupVersionKind(ref),
+		v1.GroupVersionResource{}.OpenAPIModelName():                        schema_pkg_apis_meta_v1_GroupVersionResource(ref),
+		v1.InternalEvent{}.OpenAPIModelName():                               schema_pkg_apis_meta_v1_InternalEvent(ref),
+		v1.LabelSelector{}.OpenAPIModelName():                               schema_pkg_apis_meta_v1_LabelSelector(ref),
+		v1.LabelSelectorRequirement{}.OpenAPIModelName():                    schema_pkg_apis_meta_v1_LabelSelectorRequirement(ref),
+		v1.List{}.OpenAPIModelName():                                        schema_pkg_apis_meta_v1_List(ref),
+		v1.ListMeta{}.OpenAPIModelName():                                    schema_pkg_apis_meta_v1_ListMeta(ref),
+		v1.ListOptions{}.OpenAPIModelName():                                 schema_pkg_apis_meta_v1_ListOptions(ref),
+		v1.ManagedFieldsEntry{}.OpenAPIModelName():                          schema_pkg_apis_meta_v1_ManagedFieldsEntry(ref),
+		v1.MicroTime{}.OpenAPIModelName():                                   schema_pkg_apis_meta_v1_MicroTime(ref),
+		v1.ObjectMeta{}.OpenAPIModelName():                                  schema_pkg_apis_meta_v1_ObjectMeta(ref),
+		v1.OwnerReference{}.OpenAPIModelName():                              schema_pkg_apis_meta_v1_OwnerReference(ref),
+		v1.PartialObjectMetadata{}.OpenAPIModelName():                       schema_pkg_apis_meta_v1_PartialObjectMetadata(ref),
+		v1.PartialObjectMetadataList{}.OpenAPIModelName():                   schema_pkg_apis_meta_v1_PartialObjectMetadataList(ref),
+		v1.Patch{}.OpenAPIModelName():                                       schema_pkg_apis_meta_v1_Patch(ref),
+		v1.PatchOptions{}.OpenAPIModelName():                                schema_pkg_apis_meta_v1_PatchOptions(ref),
+		v1.Preconditions{}.OpenAPIModelName():                               schema_pkg_apis_meta_v1_Preconditions(ref),
+		v1.RootPaths{}.OpenAPIModelName():                                   schema_pkg_apis_meta_v1_RootPaths(ref),
+		v1.ServerAddressByClientCIDR{}.OpenAPIModelName():                   schema_pkg_apis_meta_v1_ServerAddressByClientCIDR(ref),
+		v1.ShardInfo{}.OpenAPIModelName():                                   schema_pkg_apis_meta_v1_ShardInfo(ref),
+		v1.Status{}.OpenAPIModelName():                                      schema_pkg_apis_meta_v1_Status(ref),
+		v1.StatusCause{}.OpenAPIModelName():                                 schema_pkg_apis_meta_v1_StatusCause(ref),
+		v1.StatusDetails{}.OpenAPIModelName():                               schema_pkg_apis_meta_v1_StatusDetails(ref),
+		v1.Table{}.OpenAPIModelName():                                       schema_pkg_apis_meta_v1_Table(ref),
+		v1.TableColumnDefinition{}.OpenAPIModelName():                       schema_pkg_apis_meta_v1_TableColumnDefinition(ref),
+		v1.TableOptions{}.OpenAPIModelName():                                schema_pkg_apis_meta_v1_TableOptions(ref),
+		v1.TableRow{}.OpenAPIModelName():                                    schema_pkg_apis_meta_v1_TableRow(ref),
+		v1.TableRowCondition{}.OpenAPIModelName():                           schema_pkg_apis_meta_v1_TableRowCondition(ref),
+		v1.Time{}.OpenAPIModelName():                                        schema_pkg_apis_meta_v1_Time(ref),
+		v1.Timestamp{}.OpenAPIModelName():                                   schema_pkg_apis_meta_v1_Timestamp(ref),
+		v1.TypeMeta{}.OpenAPIModelName():                                    schema_pkg_apis_meta_v1_TypeMeta(ref),
+		v1.UpdateOptions{}.OpenAPIModelName():                               schema_pkg_apis_meta_v1_UpdateOptions(ref),
+		v1.WatchEvent{}.OpenAPIModelName():                                  schema_pkg_apis_meta_v1_WatchEvent(ref),
+		runtime.RawExtension{}.OpenAPIModelName():                           schema_k8sio_apimachinery_pkg_runtime_RawExtension(ref),
+		runtime.TypeMeta{}.OpenAPIModelName():                               schema_k8sio_apimachinery_pkg_runtime_TypeMeta(ref),
+		runtime.Unknown{}.OpenAPIModelName():                                schema_k8sio_apimachinery_pkg_runtime_Unknown(ref),
+		version.Info{}.OpenAPIModelName():                                   schema_k8sio_apimachinery_pkg_version_Info(ref),
+		v2.AllowedNetworks{}.OpenAPIModelName():                             schema_pkg_apis_firewall_v2_AllowedNetworks(ref),
+		v2.EgressRuleSNAT{}.OpenAPIModelName():                              schema_pkg_apis_firewall_v2_EgressRuleSNAT(ref),
+		v2.Firewall{}.OpenAPIModelName():                                    schema_pkg_apis_firewall_v2_Firewall(ref),
+		v2.FirewallList{}.OpenAPIModelName():                                schema_pkg_apis_firewall_v2_FirewallList(ref),
+		v2.FirewallNetwork{}.OpenAPIModelName():                             schema_pkg_apis_firewall_v2_FirewallNetwork(ref),
+		v2.FirewallSpec{}.OpenAPIModelName():                                schema_pkg_apis_firewall_v2_FirewallSpec(ref),
+		v2.FirewallStatus{}.OpenAPIModelName():                              schema_pkg_apis_firewall_v2_FirewallStatus(ref),
+		v2.MachineLastEvent{}.OpenAPIModelName():                            schema_pkg_apis_firewall_v2_MachineLastEvent(ref),
+		v2.MachineStatus{}.OpenAPIModelName():                               schema_pkg_apis_firewall_v2_MachineStatus(ref),
+		v2.RateLimit{}.OpenAPIModelName():                                   schema_pkg_apis_firewall_v2_RateLimit(ref),
+		v2.ShootAccess{}.OpenAPIModelName():                                 schema_pkg_apis_firewall_v2_ShootAccess(ref),
+		v1alpha3.APIEndpoint{}.OpenAPIModelName():                           schema_pkg_apis_infrastructure_v1alpha3_APIEndpoint(ref),
+		v1alpha3.Allocation{}.OpenAPIModelName():                            schema_pkg_apis_infrastructure_v1alpha3_Allocation(ref),
+		v1alpha3.AllocationState{}.OpenAPIModelName():                       schema_pkg_apis_infrastructure_v1alpha3_AllocationState(ref),
+		v1alpha3.ClusterAllocation{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha3_ClusterAllocation(ref),
+		v1alpha3.ClusterIP{}.OpenAPIModelName():                             schema_pkg_apis_infrastructure_v1alpha3_ClusterIP(ref),
+		v1alpha3.ClusterNetwork{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha3_ClusterNetwork(ref),
+		v1alpha3.Deletion{}.OpenAPIModelName():                              schema_pkg_apis_infrastructure_v1alpha3_Deletion(ref),
+		v1alpha3.FailureDomain{}.OpenAPIModelName():                         schema_pkg_apis_infrastructure_v1alpha3_FailureDomain(ref),
+		v1alpha3.FirewallAllowedNetworks{}.OpenAPIModelName():               schema_pkg_apis_infrastructure_v1alpha3_FirewallAllowedNetworks(ref),
+		v1alpha3.FirewallAutoUpdate{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha3_FirewallAutoUpdate(ref),
+		v1alpha3.FirewallController{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha3_FirewallController(ref),
+		v1alpha3.FirewallControllerStatus{}.OpenAPIModelName():              schema_pkg_apis_infrastructure_v1alpha3_FirewallControllerStatus(ref),
+		v1alpha3.FirewallEgressIPs{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha3_FirewallEgressIPs(ref),
+		v1alpha3.FirewallEgressRule{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha3_FirewallEgressRule(ref),
+		v1alpha3.FirewallIngressRule{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha3_FirewallIngressRule(ref),
+		v1alpha3.FirewallManagementAccess{}.OpenAPIModelName():              schema_pkg_apis_infrastructure_v1alpha3_FirewallManagementAccess(ref),
+		v1alpha3.FirewallNftablesExporter{}.OpenAPIModelName():              schema_pkg_apis_infrastructure_v1alpha3_FirewallNftablesExporter(ref),
+		v1alpha3.FirewallRateLimit{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha3_FirewallRateLimit(ref),
+		v1alpha3.FirewallRules{}.OpenAPIModelName():                         schema_pkg_apis_infrastructure_v1alpha3_FirewallRules(ref),
+		v1alpha3.FirewallWorkloadAccess{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha3_FirewallWorkloadAccess(ref),
+		v1alpha3.Initialization{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha3_Initialization(ref),
+		v1alpha3.LocalReference{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha3_LocalReference(ref),
+		v1alpha3.MachineAddress{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha3_MachineAddress(ref),
+		v1alpha3.MachineAllocation{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha3_MachineAllocation(ref),
+		v1alpha3.MachineConsolePassword{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha3_MachineConsolePassword(ref),
+		v1alpha3.MachineConsolePasswordSpec{}.OpenAPIModelName():            schema_pkg_apis_infrastructure_v1alpha3_MachineConsolePasswordSpec(ref),
+		v1alpha3.MachineConsolePasswordStatus{}.OpenAPIModelName():          schema_pkg_apis_infrastructure_v1alpha3_MachineConsolePasswordStatus(ref),
+		v1alpha3.MachineIdentify{}.OpenAPIModelName():                       schema_pkg_apis_infrastructure_v1alpha3_MachineIdentify(ref),
+		v1alpha3.MachineIdentifySpec{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha3_MachineIdentifySpec(ref),
+		v1alpha3.MachineLock{}.OpenAPIModelName():                           schema_pkg_apis_infrastructure_v1alpha3_MachineLock(ref),
+		v1alpha3.MachineLockSpec{}.OpenAPIModelName():                       schema_pkg_apis_infrastructure_v1alpha3_MachineLockSpec(ref),
+		v1alpha3.MachineLockStatus{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha3_MachineLockStatus(ref),
+		v1alpha3.MachineLog{}.OpenAPIModelName():                            schema_pkg_apis_infrastructure_v1alpha3_MachineLog(ref),
+		v1alpha3.MachineOperation{}.OpenAPIModelName():                      schema_pkg_apis_infrastructure_v1alpha3_MachineOperation(ref),
+		v1alpha3.MachinePower{}.OpenAPIModelName():                          schema_pkg_apis_infrastructure_v1alpha3_MachinePower(ref),
+		v1alpha3.MachinePowerSpec{}.OpenAPIModelName():                      schema_pkg_apis_infrastructure_v1alpha3_MachinePowerSpec(ref),
+		v1alpha3.MachinePowerStatus{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha3_MachinePowerStatus(ref),
+		v1alpha3.MachineReinstall{}.OpenAPIModelName():                      schema_pkg_apis_infrastructure_v1alpha3_MachineReinstall(ref),
+		v1alpha3.MachineReinstallSpec{}.OpenAPIModelName():                  schema_pkg_apis_infrastructure_v1alpha3_MachineReinstallSpec(ref),
+		v1alpha3.MachineReinstallStatus{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha3_MachineReinstallStatus(ref),
+		v1alpha3.MaintenanceWindow{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha3_MaintenanceWindow(ref),
+		v1alpha3.Metal{}.OpenAPIModelName():                                 schema_pkg_apis_infrastructure_v1alpha3_Metal(ref),
+		v1alpha3.MetalAPIAccess{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha3_MetalAPIAccess(ref),
+		v1alpha3.MetalAPIOptions{}.OpenAPIModelName():                       schema_pkg_apis_infrastructure_v1alpha3_MetalAPIOptions(ref),
+		v1alpha3.MetalEvent{}.OpenAPIModelName():                            schema_pkg_apis_infrastructure_v1alpha3_MetalEvent(ref),
+		v1alpha3.MetalNetwork{}.OpenAPIModelName():                          schema_pkg_apis_infrastructure_v1alpha3_MetalNetwork(ref),
+		v1alpha3.MetalStackCluster{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha3_MetalStackCluster(ref),
+		v1alpha3.MetalStackClusterList{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterList(ref),
+		v1alpha3.MetalStackClusterSpec{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterSpec(ref),
+		v1alpha3.MetalStackClusterStatus{}.OpenAPIModelName():               schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterStatus(ref),
+		v1alpha3.MetalStackClusterTemplate{}.OpenAPIModelName():             schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterTemplate(ref),
+		v1alpha3.MetalStackClusterTemplateList{}.OpenAPIModelName():         schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterTemplateList(ref),
+		v1alpha3.MetalStackClusterTemplateResource{}.OpenAPIModelName():     schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterTemplateResource(ref),
+		v1alpha3.MetalStackClusterTemplateSpec{}.OpenAPIModelName():         schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterTemplateSpec(ref),
+		v1alpha3.MetalStackFirewall{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewall(ref),
+		v1alpha3.MetalStackFirewallList{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallList(ref),
+		v1alpha3.MetalStackFirewallSpec{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref),
+		v1alpha3.MetalStackFirewallStatus{}.OpenAPIModelName():              schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallStatus(ref),
+		v1alpha3.MetalStackMachine{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachine(ref),
+		v1alpha3.MetalStackMachineList{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineList(ref),
+		v1alpha3.MetalStackMachineSpec{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineSpec(ref),
+		v1alpha3.MetalStackMachineStatus{}.OpenAPIModelName():               schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineStatus(ref),
+		v1alpha3.MetalStackMachineTemplate{}.OpenAPIModelName():             schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineTemplate(ref),
+		v1alpha3.MetalStackMachineTemplateList{}.OpenAPIModelName():         schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineTemplateList(ref),
+		v1alpha3.MetalStackMachineTemplateResource{}.OpenAPIModelName():     schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineTemplateResource(ref),
+		v1alpha3.MetalStackMachineTemplateSpec{}.OpenAPIModelName():         schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineTemplateSpec(ref),
+		v1alpha3.MetalStackMachineTemplateStatus{}.OpenAPIModelName():       schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineTemplateStatus(ref),
+		v1alpha3.MetalStackRemediation{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediation(ref),
+		v1alpha3.MetalStackRemediationList{}.OpenAPIModelName():             schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediationList(ref),
+		v1alpha3.MetalStackRemediationSpec{}.OpenAPIModelName():             schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediationSpec(ref),
+		v1alpha3.MetalStackRemediationStatus{}.OpenAPIModelName():           schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediationStatus(ref),
+		v1alpha3.MetalStackRemediationTemplate{}.OpenAPIModelName():         schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediationTemplate(ref),
+		v1alpha3.MetalStackRemediationTemplateList{}.OpenAPIModelName():     schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediationTemplateList(ref),
+		v1alpha3.MetalStackRemediationTemplateResource{}.OpenAPIModelName(): schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediationTemplateResource(ref),
+		v1alpha3.MetalStackRemediationTemplateSpec{}.OpenAPIModelName():     schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediationTemplateSpec(ref),
+		v1alpha3.NodeInfo{}.OpenAPIModelName():                              schema_pkg_apis_infrastructure_v1alpha3_NodeInfo(ref),
+		v1alpha3.PrefixLengths{}.OpenAPIModelName():                         schema_pkg_apis_infrastructure_v1alpha3_PrefixLengths(ref),
+		v1alpha3.PrivateNetwork{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha3_PrivateNetwork(ref),
+		v1alpha3.RemediatedMachine{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha3_RemediatedMachine(ref),
+		v1alpha3.RemediationStrategy{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha3_RemediationStrategy(ref),
+		v1alpha3.SecretReference{}.OpenAPIModelName():                       schema_pkg_apis_infrastructure_v1alpha3_SecretReference(ref),
+		v1alpha3.TemplateMeta{}.OpenAPIModelName():                          schema_pkg_apis_infrastructure_v1alpha3_TemplateMeta(ref),
+		v1alpha4.APIEndpoint{}.OpenAPIModelName():                           schema_pkg_apis_infrastructure_v1alpha4_APIEndpoint(ref),
+		v1alpha4.Allocation{}.OpenAPIModelName():                            schema_pkg_apis_infrastructure_v1alpha4_Allocation(ref),
+		v1alpha4.AllocationState{}.OpenAPIModelName():                       schema_pkg_apis_infrastructure_v1alpha4_AllocationState(ref),
+		v1alpha4.ClusterAllocation{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha4_ClusterAllocation(ref),
+		v1alpha4.ClusterIP{}.OpenAPIModelName():                             schema_pkg_apis_infrastructure_v1alpha4_ClusterIP(ref),
+		v1alpha4.ClusterNetwork{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha4_ClusterNetwork(ref),
+		v1alpha4.Deletion{}.OpenAPIModelName():                              schema_pkg_apis_infrastructure_v1alpha4_Deletion(ref),
+		v1alpha4.FailureDomain{}.OpenAPIModelName():                         schema_pkg_apis_infrastructure_v1alpha4_FailureDomain(ref),
+		v1alpha4.FirewallAllowedNetworks{}.OpenAPIModelName():               schema_pkg_apis_infrastructure_v1alpha4_FirewallAllowedNetworks(ref),
+		v1alpha4.FirewallAutoUpdate{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha4_FirewallAutoUpdate(ref),
+		v1alpha4.FirewallController{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha4_FirewallController(ref),
+		v1alpha4.FirewallControllerStatus{}.OpenAPIModelName():              schema_pkg_apis_infrastructure_v1alpha4_FirewallControllerStatus(ref),
+		v1alpha4.FirewallEgressIPs{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha4_FirewallEgressIPs(ref),
+		v1alpha4.FirewallEgressRule{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha4_FirewallEgressRule(ref),
+		v1alpha4.FirewallIngressRule{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha4_FirewallIngressRule(ref),
+		v1alpha4.FirewallManagementAccess{}.OpenAPIModelName():              schema_pkg_apis_infrastructure_v1alpha4_FirewallManagementAccess(ref),
+		v1alpha4.FirewallNftablesExporter{}.OpenAPIModelName():              schema_pkg_apis_infrastructure_v1alpha4_FirewallNftablesExporter(ref),
+		v1alpha4.FirewallRateLimit{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha4_FirewallRateLimit(ref),
+		v1alpha4.FirewallRules{}.OpenAPIModelName():                         schema_pkg_apis_infrastructure_v1alpha4_FirewallRules(ref),
+		v1alpha4.FirewallWorkloadAccess{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha4_FirewallWorkloadAccess(ref),
+		v1alpha4.Initialization{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha4_Initialization(ref),
+		v1alpha4.LocalReference{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha4_LocalReference(ref),
+		v1alpha4.MachineAddress{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha4_MachineAddress(ref),
+		v1alpha4.MachineAllocation{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha4_MachineAllocation(ref),
+		v1alpha4.MachineConsolePassword{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha4_MachineConsolePassword(ref),
+		v1alpha4.MachineConsolePasswordSpec{}.OpenAPIModelName():            schema_pkg_apis_infrastructure_v1alpha4_MachineConsolePasswordSpec(ref),
+		v1alpha4.MachineConsolePasswordStatus{}.OpenAPIModelName():          schema_pkg_apis_infrastructure_v1alpha4_MachineConsolePasswordStatus(ref),
+		v1alpha4.MachineIdentify{}.OpenAPIModelName():                       schema_pkg_apis_infrastructure_v1alpha4_MachineIdentify(ref),
+		v1alpha4.MachineIdentifySpec{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha4_MachineIdentifySpec(ref),
+		v1alpha4.MachineLock{}.OpenAPIModelName():                           schema_pkg_apis_infrastructure_v1alpha4_MachineLock(ref),
+		v1alpha4.MachineLockSpec{}.OpenAPIModelName():                       schema_pkg_apis_infrastructure_v1alpha4_MachineLockSpec(ref),
+		v1alpha4.MachineLockStatus{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha4_MachineLockStatus(ref),
+		v1alpha4.MachineLog{}.OpenAPIModelName():                            schema_pkg_apis_infrastructure_v1alpha4_MachineLog(ref),
+		v1alpha4.MachineOperation{}.OpenAPIModelName():                      schema_pkg_apis_infrastructure_v1alpha4_MachineOperation(ref),
+		v1alpha4.MachinePower{}.OpenAPIModelName():                          schema_pkg_apis_infrastructure_v1alpha4_MachinePower(ref),
+		v1alpha4.MachinePowerSpec{}.OpenAPIModelName():                      schema_pkg_apis_infrastructure_v1alpha4_MachinePowerSpec(ref),
+		v1alpha4.MachinePowerStatus{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha4_MachinePowerStatus(ref),
+		v1alpha4.MachineReinstall{}.OpenAPIModelName():                      schema_pkg_apis_infrastructure_v1alpha4_MachineReinstall(ref),
+		v1alpha4.MachineReinstallSpec{}.OpenAPIModelName():                  schema_pkg_apis_infrastructure_v1alpha4_MachineReinstallSpec(ref),
+		v1alpha4.MachineReinstallStatus{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha4_MachineReinstallStatus(ref),
+		v1alpha4.MaintenanceWindow{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha4_MaintenanceWindow(ref),
+		v1alpha4.Metal{}.OpenAPIModelName():                                 schema_pkg_apis_infrastructure_v1alpha4_Metal(ref),
+		v1alpha4.MetalAPIAccess{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha4_MetalAPIAccess(ref),
+		v1alpha4.MetalAPIOptions{}.OpenAPIModelName():                       schema_pkg_apis_infrastructure_v1alpha4_MetalAPIOptions(ref),
+		v1alpha4.MetalEvent{}.OpenAPIModelName():                            schema_pkg_apis_infrastructure_v1alpha4_MetalEvent(ref),
+		v1alpha4.MetalNetwork{}.OpenAPIModelName():                          schema_pkg_apis_infrastructure_v1alpha4_MetalNetwork(ref),
+		v1alpha4.MetalStackCluster{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha4_MetalStackCluster(ref),
+		v1alpha4.MetalStackClusterList{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterList(ref),
+		v1alpha4.MetalStackClusterSpec{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterSpec(ref),
+		v1alpha4.MetalStackClusterStatus{}.OpenAPIModelName():               schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterStatus(ref),
+		v1alpha4.MetalStackClusterTemplate{}.OpenAPIModelName():             schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterTemplate(ref),
+		v1alpha4.MetalStackClusterTemplateList{}.OpenAPIModelName():         schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterTemplateList(ref),
+		v1alpha4.MetalStackClusterTemplateResource{}.OpenAPIModelName():     schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterTemplateResource(ref),
+		v1alpha4.MetalStackClusterTemplateSpec{}.OpenAPIModelName():         schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterTemplateSpec(ref),
+		v1alpha4.MetalStackFirewall{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewall(ref),
+		v1alpha4.MetalStackFirewallList{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallList(ref),
+		v1alpha4.MetalStackFirewallSpec{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref),
+		v1alpha4.MetalStackFirewallStatus{}.OpenAPIModelName():              schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallStatus(ref),
+		v1alpha4.MetalStackMachine{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachine(ref),
+		v1alpha4.MetalStackMachineList{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineList(ref),
+		v1alpha4.MetalStackMachineSpec{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineSpec(ref),
+		v1alpha4.MetalStackMachineStatus{}.OpenAPIModelName():               schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineStatus(ref),
+		v1alpha4.MetalStackMachineTemplate{}.OpenAPIModelName():             schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineTemplate(ref),
+		v1alpha4.MetalStackMachineTemplateList{}.OpenAPIModelName():         schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineTemplateList(ref),
+		v1alpha4.MetalStackMachineTemplateResource{}.OpenAPIModelName():     schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineTemplateResource(ref),
+		v1alpha4.MetalStackMachineTemplateSpec{}.OpenAPIModelName():         schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineTemplateSpec(ref),
+		v1alpha4.MetalStackMachineTemplateStatus{}.OpenAPIModelName():       schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineTemplateStatus(ref),
+		v1alpha4.MetalStackRemediation{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediation(ref),
+		v1alpha4.MetalStackRemediationList{}.OpenAPIModelName():             schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediationList(ref),
+		v1alpha4.MetalStackRemediationSpec{}.OpenAPIModelName():             schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediationSpec(ref),
+		v1alpha4.MetalStackRemediationStatus{}.OpenAPIModelName():           schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediationStatus(ref),
+		v1alpha4.MetalStackRemediationTemplate{}.OpenAPIModelName():         schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediationTemplate(ref),
+		v1alpha4.MetalStackRemediationTemplateList{}.OpenAPIModelName():     schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediationTemplateList(ref),
+		v1alpha4.MetalStackRemediationTemplateResource{}.OpenAPIModelName(): schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediationTemplateResource(ref),
+		v1alpha4.MetalStackRemediationTemplateSpec{}.OpenAPIModelName():     schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediationTemplateSpec(ref),
+		v1alpha4.NodeInfo{}.OpenAPIModelName():                              schema_pkg_apis_infrastructure_v1alpha4_NodeInfo(ref),
+		v1alpha4.PrefixLengths{}.OpenAPIModelName():                         schema_pkg_apis_infrastructure_v1alpha4_PrefixLengths(ref),
+		v1alpha4.PrivateNetwork{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha4_PrivateNetwork(ref),
+		v1alpha4.RemediatedMachine{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha4_RemediatedMachine(ref),
+		v1alpha4.RemediationStrategy{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha4_RemediationStrategy(ref),
+		v1alpha4.SecretReference{}.OpenAPIModelName():                       schema_pkg_apis_infrastructure_v1alpha4_SecretReference(ref),
+		v1alpha4.TemplateMeta{}.OpenAPIModelName():                          schema_pkg_apis_infrastructure_v1alpha4_TemplateMeta(ref),
 	}
 }
 
@@ -4994,6 +5046,652 @@ func schema_pkg_apis_infrastructure_v1alpha3_MachineAllocation(ref common.Refere
 	}
 }
 
+func schema_pkg_apis_infrastructure_v1alpha3_MachineConsolePassword(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineConsolePassword is the body of a POST to the consolepassword subresource of a machine or firewall, and its answer. The password is in the answer only: it is not stored, logged or audited. That it was read, by which user and why, is an Event.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is the request.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.MachineConsolePasswordSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the answer.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.MachineConsolePasswordStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"spec"},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha3.MachineConsolePasswordSpec{}.OpenAPIModelName(), v1alpha3.MachineConsolePasswordStatus{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MachineConsolePasswordSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineConsolePasswordSpec is a request for a console password.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Description: "reason is why the password is needed, in one line. The metal-api gets it, too.",
+							MaxLength:   ptr.To[int64](256),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"reason"},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MachineConsolePasswordStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineConsolePasswordStatus is a console password.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"password": {
+						SchemaProps: spec.SchemaProps{
+							Description: "password of the user `metal` on the machine's serial console.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MachineIdentify(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineIdentify is the body of a POST to the identify subresource of a machine or firewall, which switches the chassis LED, so that the machine is found in the data centre. It is not stored.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is the request.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.MachineIdentifySpec{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"spec"},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha3.MachineIdentifySpec{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MachineIdentifySpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineIdentifySpec is a request for a chassis LED.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"state": {
+						SchemaProps: spec.SchemaProps{
+							Description: "state is `On` or `Off`.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Description: "reason is why, in one line. It becomes the description of the LED in metal-stack.",
+							MaxLength:   ptr.To[int64](256),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"state"},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MachineLock(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineLock is the body of the lock subresource of a machine or firewall: metal-stack's own lock, with which the metal-api refuses to free the machine, whoever asks. A GET answers with the status, a POST locks, and a DELETE unlocks; its query parameter reason says why. It is not stored here.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is the request.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.MachineLockSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the lock in the metal-api.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.MachineLockStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha3.MachineLockSpec{}.OpenAPIModelName(), v1alpha3.MachineLockStatus{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MachineLockSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineLockSpec is a request for a lock.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Description: "reason is why, in one line. It becomes the description of the machine's state in metal-stack.",
+							MaxLength:   ptr.To[int64](256),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"reason"},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MachineLockStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineLockStatus is the lock of a machine.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"locked": {
+						SchemaProps: spec.SchemaProps{
+							Description: "locked is true while the machine is locked.",
+							Default:     false,
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Description: "reason is the description of the machine's state in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MachineLog(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineLog is the answer of a GET of the log subresource of a machine or firewall: the provisioning events of its allocation that the metal-api keeps, the newest last. It is not stored.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata: name, namespace and uid of the machine or firewall.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"events": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "events are the provisioning events, the newest last.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha3.MetalEvent{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha3.MetalEvent{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MachineOperation(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineOperation is the API server's record of the power action or reinstallation that was requested last.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"action": {
+						SchemaProps: spec.SchemaProps{
+							Description: "action is a power action, or `Reinstall`.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"requestID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "requestID is that of the request.",
+							MaxLength:   ptr.To[int64](128),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"allocationUUID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "allocationUUID is the allocation of the machine for which it was requested.",
+							MaxLength:   ptr.To[int64](64),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"requestTime": {
+						SchemaProps: spec.SchemaProps{
+							Description: "requestTime is when it was requested.",
+							Ref:         ref(v1.MicroTime{}.OpenAPIModelName()),
+						},
+					},
+					"user": {
+						SchemaProps: spec.SchemaProps{
+							Description: "user is the name of the user who requested it.",
+							MaxLength:   ptr.To[int64](1024),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Description: "reason is why.",
+							MaxLength:   ptr.To[int64](256),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"image": {
+						SchemaProps: spec.SchemaProps{
+							Description: "image is the id of the image of a reinstallation.",
+							MaxLength:   ptr.To[int64](253),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"outcome": {
+						SchemaProps: spec.SchemaProps{
+							Description: "outcome is what is known of the call: `Requested` (it is about to be made, or its outcome was not recorded), `Sent`, `Uncertain` or `Refused`.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"message": {
+						SchemaProps: spec.SchemaProps{
+							Description: "message has the metal-api's words if the outcome is `Uncertain` or `Refused`.",
+							MaxLength:   ptr.To[int64](2048),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.MicroTime{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MachinePower(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachinePower is the body of the power subresource of a machine or firewall. A GET answers with the status, a POST asks for an action. The metal-api answers that a request was sent to the machine's controller (BMC), not that it was carried out: the object's condition PowerRequested and its status.metal show what happened. It is not stored.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata. The name is that of the machine or firewall, or omitted; with a uid, the request is refused if the object has another.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is the request.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.MachinePowerSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the power state, as the machine's controller reported it last.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.MachinePowerStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha3.MachinePowerSpec{}.OpenAPIModelName(), v1alpha3.MachinePowerStatus{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MachinePowerSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachinePowerSpec is a request for a power action.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"action": {
+						SchemaProps: spec.SchemaProps{
+							Description: "action is `On`, `Off`, `Reset`, `Cycle`, `BootDisk`, `BootPXE` or `BootBIOS`. Off, Reset and Cycle do not shut the operating system down.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Description: "reason is why, in one line. It is part of the Event and of the object's status.",
+							MaxLength:   ptr.To[int64](256),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"requestID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "requestID makes a request that is repeated with the same id one request, for as long as no other was made. Without it, the same action of an object within ten seconds is one request. It is chosen by the client.",
+							MaxLength:   ptr.To[int64](128),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"action"},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MachinePowerStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachinePowerStatus is the power state of a machine.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"state": {
+						SchemaProps: spec.SchemaProps{
+							Description: "state is `On`, `Off`, or `Unknown` if the machine's controller has not reported one.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"observedTime": {
+						SchemaProps: spec.SchemaProps{
+							Description: "observedTime is when the machine's controller reported it last. It does so every few minutes, so the state can be older than the last request.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"bmcVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "bmcVersion is the firmware version of the machine's controller.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"biosVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "biosVersion is the version of the machine's firmware.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.Time{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MachineReinstall(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineReinstall is the body of a POST to the reinstall subresource of a machine or firewall: its disk is wiped, and an image installed. It keeps its name, its addresses and its user data, so a node of kubeadm boots with a token to join that has expired: it is a tool for people, not a way to update nodes. It is not stored.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata. With a uid, the request is refused if the object has another.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is the request.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.MachineReinstallSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the answer.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.MachineReinstallStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"spec"},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha3.MachineReinstallSpec{}.OpenAPIModelName(), v1alpha3.MachineReinstallStatus{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MachineReinstallSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineReinstallSpec is a request for a reinstallation.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"image": {
+						SchemaProps: spec.SchemaProps{
+							Description: "image is an image id, or an alias, which is resolved to the newest image that it stands for. The image must have the feature of the object's kind, must not have expired, and must fit the size of the machine.",
+							MaxLength:   ptr.To[int64](253),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Description: "reason is why, in one line.",
+							MaxLength:   ptr.To[int64](256),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"force": {
+						SchemaProps: spec.SchemaProps{
+							Description: "force allows it for a machine of a Machine of Cluster API, which is refused otherwise: its user data are used again, with which a node can seldom join.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"image", "reason"},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MachineReinstallStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineReinstallStatus is what is installed.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"image": {
+						SchemaProps: spec.SchemaProps{
+							Description: "image is the id of the image that spec.image stands for.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
 func schema_pkg_apis_infrastructure_v1alpha3_MaintenanceWindow(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -6297,7 +6995,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallStatus(ref common
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated that holds up an allocation or a release.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched.\n    WaitingForClusterInfrastructure: the cluster's network is not allocated yet.\n    WaitingForBootstrapData and BootstrapDataInvalid: the Secret in spec.userData is\n    missing, or a firewall cannot boot with its data, or no kubeconfig for the\n    firewall-controller can be added to them. WaitingForFirewallAccess,\n    ManagementURLMissing and AuthorityUnreadable: what that kubeconfig is made of is\n    missing.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or\n    MetalAPIUnavailable; Releasing if nothing.\n  - MatchesSpec is about the size and the image of the machine, if it was adopted\n    or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no\n    part of Ready.\n  - ControllerConnected is about the firewall-controller, and is there only with\n    spec.controller: Connected while it reports; otherwise NeverReported,\n    ControllerSilent, NoKubeconfig if it was allocated without a kubeconfig of this\n    management cluster, or, Unknown, WorkloadClusterUnreachable.\n  - SeedConnected is about its connection to this management cluster: Connected while it\n    reads its configuration; otherwise a reason of ControllerConnected.\n  - DistanceApplied is about a distance that was changed while spec.controller was set:\n    DistanceApplied while the firewall-controller reports it, otherwise DistancePending.\n  - ImageUpToDate is False, with the reason NewerImageAvailable, while spec.image is an\n    alias that stands for a newer image than is installed; otherwise it does not exist.\n  - Paused is True while the controller manager does not reconcile the object.",
+							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated that holds up an allocation or a release.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched.\n    WaitingForClusterInfrastructure: the cluster's network is not allocated yet.\n    WaitingForBootstrapData and BootstrapDataInvalid: the Secret in spec.userData is\n    missing, or a firewall cannot boot with its data, or no kubeconfig for the\n    firewall-controller can be added to them. WaitingForFirewallAccess,\n    ManagementURLMissing and AuthorityUnreadable: what that kubeconfig is made of is\n    missing.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or\n    MetalAPIUnavailable; Releasing if nothing.\n  - MatchesSpec is about the size and the image of the machine, if it was adopted\n    or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no\n    part of Ready.\n  - ControllerConnected is about the firewall-controller, and is there only with\n    spec.controller: Connected while it reports; otherwise NeverReported,\n    ControllerSilent, NoKubeconfig if it was allocated without a kubeconfig of this\n    management cluster, or, Unknown, WorkloadClusterUnreachable.\n  - SeedConnected is about its connection to this management cluster: Connected while it\n    reads its configuration; otherwise a reason of ControllerConnected.\n  - DistanceApplied is about a distance that was changed while spec.controller was set:\n    DistanceApplied while the firewall-controller reports it, otherwise DistancePending.\n  - ImageUpToDate is False, with the reason NewerImageAvailable, while spec.image is an\n    alias that stands for a newer image than is installed; otherwise it does not exist.\n  - PowerRequested is about the power action in status.lastOperation: True with Sent or,\n    when an event of the machine followed, EventObserved; Unknown with Requested or\n    OutcomeUncertain; False with Refused.\n  - Reinstalling is True while the machine is marked for a reinstallation: Marked while its\n    operating system still runs, and Installing. Otherwise it does not exist.\n  - MetalIssues is True while the machine has issues that an operator of metal-stack looks\n    after: CrashLoop, FailedReclaim, Dead, Silent, LastEventError, DuplicateAddress,\n    DuplicateASN, or SeveralIssues. Otherwise it does not exist.\n  - Paused is True while the controller manager does not reconcile the object.",
 							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
@@ -6347,6 +7045,12 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallStatus(ref common
 							Ref:         ref(v1alpha3.MachineAllocation{}.OpenAPIModelName()),
 						},
 					},
+					"lastOperation": {
+						SchemaProps: spec.SchemaProps{
+							Description: "lastOperation is the API server's record of the power action or reinstallation that was requested last by a subresource of this object.",
+							Ref:         ref(v1alpha3.MachineOperation{}.OpenAPIModelName()),
+						},
+					},
 					"deletion": {
 						SchemaProps: spec.SchemaProps{
 							Description: "deletion is the API server's record of the request that deleted this object. It is set together with metadata.deletionTimestamp; objects that were marked by an earlier version do not have it.",
@@ -6357,7 +7061,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallStatus(ref common
 			},
 		},
 		Dependencies: []string{
-			v1.Condition{}.OpenAPIModelName(), v1alpha3.Deletion{}.OpenAPIModelName(), v1alpha3.FirewallControllerStatus{}.OpenAPIModelName(), v1alpha3.FirewallManagementAccess{}.OpenAPIModelName(), v1alpha3.FirewallWorkloadAccess{}.OpenAPIModelName(), v1alpha3.Initialization{}.OpenAPIModelName(), v1alpha3.MachineAddress{}.OpenAPIModelName(), v1alpha3.MachineAllocation{}.OpenAPIModelName(), v1alpha3.Metal{}.OpenAPIModelName()},
+			v1.Condition{}.OpenAPIModelName(), v1alpha3.Deletion{}.OpenAPIModelName(), v1alpha3.FirewallControllerStatus{}.OpenAPIModelName(), v1alpha3.FirewallManagementAccess{}.OpenAPIModelName(), v1alpha3.FirewallWorkloadAccess{}.OpenAPIModelName(), v1alpha3.Initialization{}.OpenAPIModelName(), v1alpha3.MachineAddress{}.OpenAPIModelName(), v1alpha3.MachineAllocation{}.OpenAPIModelName(), v1alpha3.MachineOperation{}.OpenAPIModelName(), v1alpha3.Metal{}.OpenAPIModelName()},
 	}
 }
 
@@ -6752,7 +7456,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineStatus(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated that holds up an allocation or a release.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched. WaitingForOwner,\n    WaitingForClusterInfrastructure, WaitingForFirewall, WaitingForBootstrapData\n    and BootstrapDataInvalid: what the controller manager waits for\n    before it requests the allocation.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, WaitingForLoadBalancers, ReleaseRefused,\n    MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if nothing.\n  - MatchesSpec is about the size and the image of the machine, if it was adopted\n    or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no\n    part of Ready.\n  - ImageUpToDate is False, with the reason NewerImageAvailable, while spec.image is an\n    alias that stands for a newer image than is installed; otherwise it does not exist.\n  - Paused is True while the controller manager does not reconcile the object.",
+							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated that holds up an allocation or a release.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched. WaitingForOwner,\n    WaitingForClusterInfrastructure, WaitingForFirewall, WaitingForBootstrapData\n    and BootstrapDataInvalid: what the controller manager waits for\n    before it requests the allocation.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, WaitingForLoadBalancers, ReleaseRefused,\n    MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if nothing.\n  - MatchesSpec is about the size and the image of the machine, if it was adopted\n    or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no\n    part of Ready.\n  - ImageUpToDate is False, with the reason NewerImageAvailable, while spec.image is an\n    alias that stands for a newer image than is installed; otherwise it does not exist.\n  - PowerRequested is about the power action in status.lastOperation: True with Sent or,\n    when an event of the machine followed, EventObserved; Unknown with Requested or\n    OutcomeUncertain; False with Refused.\n  - Reinstalling is True while the machine is marked for a reinstallation: Marked while its\n    operating system still runs, and Installing. Otherwise it does not exist.\n  - MetalIssues is True while the machine has issues that an operator of metal-stack looks\n    after: CrashLoop, FailedReclaim, Dead, Silent, LastEventError, DuplicateAddress,\n    DuplicateASN, or SeveralIssues. Otherwise it does not exist.\n  - Paused is True while the controller manager does not reconcile the object.",
 							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
@@ -6777,6 +7481,12 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineStatus(ref common.
 							Ref:         ref(v1alpha3.MachineAllocation{}.OpenAPIModelName()),
 						},
 					},
+					"lastOperation": {
+						SchemaProps: spec.SchemaProps{
+							Description: "lastOperation is the API server's record of the power action or reinstallation that was requested last by a subresource of this object.",
+							Ref:         ref(v1alpha3.MachineOperation{}.OpenAPIModelName()),
+						},
+					},
 					"deletion": {
 						SchemaProps: spec.SchemaProps{
 							Description: "deletion is the API server's record of the request that deleted this object. It is set together with metadata.deletionTimestamp; objects that were marked by an earlier version do not have it.",
@@ -6787,7 +7497,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineStatus(ref common.
 			},
 		},
 		Dependencies: []string{
-			v1.Condition{}.OpenAPIModelName(), v1alpha3.Deletion{}.OpenAPIModelName(), v1alpha3.Initialization{}.OpenAPIModelName(), v1alpha3.MachineAddress{}.OpenAPIModelName(), v1alpha3.MachineAllocation{}.OpenAPIModelName(), v1alpha3.Metal{}.OpenAPIModelName()},
+			v1.Condition{}.OpenAPIModelName(), v1alpha3.Deletion{}.OpenAPIModelName(), v1alpha3.Initialization{}.OpenAPIModelName(), v1alpha3.MachineAddress{}.OpenAPIModelName(), v1alpha3.MachineAllocation{}.OpenAPIModelName(), v1alpha3.MachineOperation{}.OpenAPIModelName(), v1alpha3.Metal{}.OpenAPIModelName()},
 	}
 }
 
@@ -6980,6 +7690,354 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineTemplateStatus(ref
 	}
 }
 
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediation(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackRemediation is the remediation of one Machine, which has its name and owns it. A MachineHealthCheck of Cluster API creates it from a MetalStackRemediationTemplate, and deletes it when the Machine is healthy again. The machine is switched off, its Node is fenced, and it is switched on again; when the attempts are used up, the Machine is handed back to its owner to be replaced.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is the strategy. It cannot be changed.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.MetalStackRemediationSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is how far the remediation is. It is written by the controller manager.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.MetalStackRemediationStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha3.MetalStackRemediationSpec{}.OpenAPIModelName(), v1alpha3.MetalStackRemediationStatus{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediationList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackRemediationList is a list of MetalStackRemediation.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard list's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the remediations.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha3.MetalStackRemediation{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			v1.ListMeta{}.OpenAPIModelName(), v1alpha3.MetalStackRemediation{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediationSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackRemediationSpec is how a Machine is remediated.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"strategy": {
+						SchemaProps: spec.SchemaProps{
+							Description: "strategy is how.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.RemediationStrategy{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1alpha3.RemediationStrategy{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediationStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackRemediationStatus is how far a remediation is.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"phase": {
+						SchemaProps: spec.SchemaProps{
+							Description: "phase is `PoweringOff`, `Fencing`, `PoweringOn` or `Waiting` during an attempt, and `Succeeded` or `Failed` at the end.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"attempt": {
+						SchemaProps: spec.SchemaProps{
+							Description: "attempt is the number of attempts that were begun.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"phaseTime": {
+						SchemaProps: spec.SchemaProps{
+							Description: "phaseTime is when the phase began.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"machine": {
+						SchemaProps: spec.SchemaProps{
+							Description: "machine is the machine that is remediated.",
+							Ref:         ref(v1alpha3.RemediatedMachine{}.OpenAPIModelName()),
+						},
+					},
+					"poweredOff": {
+						SchemaProps: spec.SchemaProps{
+							Description: "poweredOff is true from before the machine is asked to switch off, until it was asked to switch on again.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"fencedNode": {
+						SchemaProps: spec.SchemaProps{
+							Description: "fencedNode is the name of the Node that has the out-of-service taint because of this remediation. It is set before the taint is, and removed after it was taken off.",
+							MaxLength:   ptr.To[int64](253),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"conditions": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-map-keys": []interface{}{
+									"type",
+								},
+								"x-kubernetes-list-type": "map",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "conditions are the observed conditions:\n  - Remediated is True once the Node is ready again, and False until then and when the\n    Machine was handed back; the reason and the message say why.\n  - Paused is True while the controller manager does not reconcile the object.",
+							MaxItems:    ptr.To[int64](32),
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1.Condition{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.Condition{}.OpenAPIModelName(), v1.Time{}.OpenAPIModelName(), v1alpha3.RemediatedMachine{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediationTemplate(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackRemediationTemplate is a template of MetalStackRemediations. A MachineHealthCheck of Cluster API references it in spec.remediation.templateRef. Its spec cannot be changed.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec holds the template. It cannot be changed.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.MetalStackRemediationTemplateSpec{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha3.MetalStackRemediationTemplateSpec{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediationTemplateList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackRemediationTemplateList is a list of MetalStackRemediationTemplate.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard list's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the templates.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha3.MetalStackRemediationTemplate{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			v1.ListMeta{}.OpenAPIModelName(), v1alpha3.MetalStackRemediationTemplate{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediationTemplateResource(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackRemediationTemplateResource is the spec of a remediation.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is copied to the remediation.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.TemplateMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is copied to the remediation.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.MetalStackRemediationSpec{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1alpha3.MetalStackRemediationSpec{}.OpenAPIModelName(), v1alpha3.TemplateMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediationTemplateSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackRemediationTemplateSpec holds the template.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"template": {
+						SchemaProps: spec.SchemaProps{
+							Description: "template is the spec of remediations that are created from it.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.MetalStackRemediationTemplateResource{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"template"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha3.MetalStackRemediationTemplateResource{}.OpenAPIModelName()},
+	}
+}
+
 func schema_pkg_apis_infrastructure_v1alpha3_NodeInfo(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -7097,6 +8155,75 @@ func schema_pkg_apis_infrastructure_v1alpha3_PrivateNetwork(ref common.Reference
 		},
 		Dependencies: []string{
 			v1alpha3.PrefixLengths{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_RemediatedMachine(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "RemediatedMachine is the metal of a remediation.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"name": {
+						SchemaProps: spec.SchemaProps{
+							Description: "name of the MetalStackMachine.",
+							MaxLength:   ptr.To[int64](63),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"allocationUUID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "allocationUUID is the allocation of its machine when the remediation began. With another one, nothing is rebooted.",
+							MaxLength:   ptr.To[int64](64),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_RemediationStrategy(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "RemediationStrategy is how a Machine is remediated.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"type": {
+						SchemaProps: spec.SchemaProps{
+							Description: "type is `Reboot`, the default: the machine is switched off and on again.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"retryLimit": {
+						SchemaProps: spec.SchemaProps{
+							Description: "retryLimit is how many attempts are made, from 1 to 10; 1 by default.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"timeout": {
+						SchemaProps: spec.SchemaProps{
+							Description: "timeout is how long one step of an attempt may take: until the machine is seen off, until its Pods and volumes are gone, and until the Node is ready after the machine was switched on. From 1m to 24h; 15m by default.",
+							Ref:         ref(v1.Duration{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.Duration{}.OpenAPIModelName()},
 	}
 }
 
@@ -8552,6 +9679,652 @@ func schema_pkg_apis_infrastructure_v1alpha4_MachineAllocation(ref common.Refere
 	}
 }
 
+func schema_pkg_apis_infrastructure_v1alpha4_MachineConsolePassword(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineConsolePassword is the body of a POST to the consolepassword subresource of a machine or firewall, and its answer. The password is in the answer only: it is not stored, logged or audited. That it was read, by which user and why, is an Event.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is the request.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.MachineConsolePasswordSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the answer.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.MachineConsolePasswordStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"spec"},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha4.MachineConsolePasswordSpec{}.OpenAPIModelName(), v1alpha4.MachineConsolePasswordStatus{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MachineConsolePasswordSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineConsolePasswordSpec is a request for a console password.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Description: "reason is why the password is needed, in one line. The metal-api gets it, too.",
+							MaxLength:   ptr.To[int64](256),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"reason"},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MachineConsolePasswordStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineConsolePasswordStatus is a console password.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"password": {
+						SchemaProps: spec.SchemaProps{
+							Description: "password of the user `metal` on the machine's serial console.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MachineIdentify(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineIdentify is the body of a POST to the identify subresource of a machine or firewall, which switches the chassis LED, so that the machine is found in the data centre. It is not stored.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is the request.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.MachineIdentifySpec{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"spec"},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha4.MachineIdentifySpec{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MachineIdentifySpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineIdentifySpec is a request for a chassis LED.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"state": {
+						SchemaProps: spec.SchemaProps{
+							Description: "state is `On` or `Off`.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Description: "reason is why, in one line. It becomes the description of the LED in metal-stack.",
+							MaxLength:   ptr.To[int64](256),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"state"},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MachineLock(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineLock is the body of the lock subresource of a machine or firewall: metal-stack's own lock, with which the metal-api refuses to free the machine, whoever asks. A GET answers with the status, a POST locks, and a DELETE unlocks; its query parameter reason says why. It is not stored here.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is the request.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.MachineLockSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the lock in the metal-api.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.MachineLockStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha4.MachineLockSpec{}.OpenAPIModelName(), v1alpha4.MachineLockStatus{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MachineLockSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineLockSpec is a request for a lock.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Description: "reason is why, in one line. It becomes the description of the machine's state in metal-stack.",
+							MaxLength:   ptr.To[int64](256),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"reason"},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MachineLockStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineLockStatus is the lock of a machine.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"locked": {
+						SchemaProps: spec.SchemaProps{
+							Description: "locked is true while the machine is locked.",
+							Default:     false,
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Description: "reason is the description of the machine's state in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MachineLog(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineLog is the answer of a GET of the log subresource of a machine or firewall: the provisioning events of its allocation that the metal-api keeps, the newest last. It is not stored.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata: name, namespace and uid of the machine or firewall.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"events": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "events are the provisioning events, the newest last.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha4.MetalEvent{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha4.MetalEvent{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MachineOperation(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineOperation is the API server's record of the power action or reinstallation that was requested last.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"action": {
+						SchemaProps: spec.SchemaProps{
+							Description: "action is a power action, or `Reinstall`.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"requestID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "requestID is that of the request.",
+							MaxLength:   ptr.To[int64](128),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"allocationUUID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "allocationUUID is the allocation of the machine for which it was requested.",
+							MaxLength:   ptr.To[int64](64),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"requestTime": {
+						SchemaProps: spec.SchemaProps{
+							Description: "requestTime is when it was requested.",
+							Ref:         ref(v1.MicroTime{}.OpenAPIModelName()),
+						},
+					},
+					"user": {
+						SchemaProps: spec.SchemaProps{
+							Description: "user is the name of the user who requested it.",
+							MaxLength:   ptr.To[int64](1024),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Description: "reason is why.",
+							MaxLength:   ptr.To[int64](256),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"image": {
+						SchemaProps: spec.SchemaProps{
+							Description: "image is the id of the image of a reinstallation.",
+							MaxLength:   ptr.To[int64](253),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"outcome": {
+						SchemaProps: spec.SchemaProps{
+							Description: "outcome is what is known of the call: `Requested` (it is about to be made, or its outcome was not recorded), `Sent`, `Uncertain` or `Refused`.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"message": {
+						SchemaProps: spec.SchemaProps{
+							Description: "message has the metal-api's words if the outcome is `Uncertain` or `Refused`.",
+							MaxLength:   ptr.To[int64](2048),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.MicroTime{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MachinePower(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachinePower is the body of the power subresource of a machine or firewall. A GET answers with the status, a POST asks for an action. The metal-api answers that a request was sent to the machine's controller (BMC), not that it was carried out: the object's condition PowerRequested and its status.metal show what happened. It is not stored.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata. The name is that of the machine or firewall, or omitted; with a uid, the request is refused if the object has another.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is the request.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.MachinePowerSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the power state, as the machine's controller reported it last.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.MachinePowerStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha4.MachinePowerSpec{}.OpenAPIModelName(), v1alpha4.MachinePowerStatus{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MachinePowerSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachinePowerSpec is a request for a power action.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"action": {
+						SchemaProps: spec.SchemaProps{
+							Description: "action is `On`, `Off`, `Reset`, `Cycle`, `BootDisk`, `BootPXE` or `BootBIOS`. Off, Reset and Cycle do not shut the operating system down.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Description: "reason is why, in one line. It is part of the Event and of the object's status.",
+							MaxLength:   ptr.To[int64](256),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"requestID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "requestID makes a request that is repeated with the same id one request, for as long as no other was made. Without it, the same action of an object within ten seconds is one request. It is chosen by the client.",
+							MaxLength:   ptr.To[int64](128),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"action"},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MachinePowerStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachinePowerStatus is the power state of a machine.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"state": {
+						SchemaProps: spec.SchemaProps{
+							Description: "state is `On`, `Off`, or `Unknown` if the machine's controller has not reported one.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"observedTime": {
+						SchemaProps: spec.SchemaProps{
+							Description: "observedTime is when the machine's controller reported it last. It does so every few minutes, so the state can be older than the last request.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"bmcVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "bmcVersion is the firmware version of the machine's controller.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"biosVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "biosVersion is the version of the machine's firmware.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.Time{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MachineReinstall(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineReinstall is the body of a POST to the reinstall subresource of a machine or firewall: its disk is wiped, and an image installed. It keeps its name, its addresses and its user data, so a node of kubeadm boots with a token to join that has expired: it is a tool for people, not a way to update nodes. It is not stored.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata. With a uid, the request is refused if the object has another.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is the request.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.MachineReinstallSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the answer.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.MachineReinstallStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"spec"},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha4.MachineReinstallSpec{}.OpenAPIModelName(), v1alpha4.MachineReinstallStatus{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MachineReinstallSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineReinstallSpec is a request for a reinstallation.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"image": {
+						SchemaProps: spec.SchemaProps{
+							Description: "image is an image id, or an alias, which is resolved to the newest image that it stands for. The image must have the feature of the object's kind, must not have expired, and must fit the size of the machine.",
+							MaxLength:   ptr.To[int64](253),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Description: "reason is why, in one line.",
+							MaxLength:   ptr.To[int64](256),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"force": {
+						SchemaProps: spec.SchemaProps{
+							Description: "force allows it for a machine of a Machine of Cluster API, which is refused otherwise: its user data are used again, with which a node can seldom join.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"image", "reason"},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MachineReinstallStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MachineReinstallStatus is what is installed.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"image": {
+						SchemaProps: spec.SchemaProps{
+							Description: "image is the id of the image that spec.image stands for.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
 func schema_pkg_apis_infrastructure_v1alpha4_MaintenanceWindow(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -9855,7 +11628,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallStatus(ref common
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated that holds up an allocation or a release.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched.\n    WaitingForClusterInfrastructure: the cluster's network is not allocated yet.\n    WaitingForBootstrapData and BootstrapDataInvalid: the Secret in spec.userData is\n    missing, or a firewall cannot boot with its data, or no kubeconfig for the\n    firewall-controller can be added to them. WaitingForFirewallAccess,\n    ManagementURLMissing and AuthorityUnreadable: what that kubeconfig is made of is\n    missing.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or\n    MetalAPIUnavailable; Releasing if nothing.\n  - MatchesSpec is about the size and the image of the machine, if it was adopted\n    or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no\n    part of Ready.\n  - ControllerConnected is about the firewall-controller, and is there only with\n    spec.controller: Connected while it reports; otherwise NeverReported,\n    ControllerSilent, NoKubeconfig if it was allocated without a kubeconfig of this\n    management cluster, or, Unknown, WorkloadClusterUnreachable.\n  - SeedConnected is about its connection to this management cluster: Connected while it\n    reads its configuration; otherwise a reason of ControllerConnected.\n  - DistanceApplied is about a distance that was changed while spec.controller was set:\n    DistanceApplied while the firewall-controller reports it, otherwise DistancePending.\n  - ImageUpToDate is False, with the reason NewerImageAvailable, while spec.image is an\n    alias that stands for a newer image than is installed; otherwise it does not exist.\n  - Paused is True while the controller manager does not reconcile the object.",
+							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated that holds up an allocation or a release.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched.\n    WaitingForClusterInfrastructure: the cluster's network is not allocated yet.\n    WaitingForBootstrapData and BootstrapDataInvalid: the Secret in spec.userData is\n    missing, or a firewall cannot boot with its data, or no kubeconfig for the\n    firewall-controller can be added to them. WaitingForFirewallAccess,\n    ManagementURLMissing and AuthorityUnreadable: what that kubeconfig is made of is\n    missing.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, ReleaseRefused, MarkedBeforeTakeover or\n    MetalAPIUnavailable; Releasing if nothing.\n  - MatchesSpec is about the size and the image of the machine, if it was adopted\n    or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no\n    part of Ready.\n  - ControllerConnected is about the firewall-controller, and is there only with\n    spec.controller: Connected while it reports; otherwise NeverReported,\n    ControllerSilent, NoKubeconfig if it was allocated without a kubeconfig of this\n    management cluster, or, Unknown, WorkloadClusterUnreachable.\n  - SeedConnected is about its connection to this management cluster: Connected while it\n    reads its configuration; otherwise a reason of ControllerConnected.\n  - DistanceApplied is about a distance that was changed while spec.controller was set:\n    DistanceApplied while the firewall-controller reports it, otherwise DistancePending.\n  - ImageUpToDate is False, with the reason NewerImageAvailable, while spec.image is an\n    alias that stands for a newer image than is installed; otherwise it does not exist.\n  - PowerRequested is about the power action in status.lastOperation: True with Sent or,\n    when an event of the machine followed, EventObserved; Unknown with Requested or\n    OutcomeUncertain; False with Refused.\n  - Reinstalling is True while the machine is marked for a reinstallation: Marked while its\n    operating system still runs, and Installing. Otherwise it does not exist.\n  - MetalIssues is True while the machine has issues that an operator of metal-stack looks\n    after: CrashLoop, FailedReclaim, Dead, Silent, LastEventError, DuplicateAddress,\n    DuplicateASN, or SeveralIssues. Otherwise it does not exist.\n  - Paused is True while the controller manager does not reconcile the object.",
 							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
@@ -9905,6 +11678,12 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallStatus(ref common
 							Ref:         ref(v1alpha4.MachineAllocation{}.OpenAPIModelName()),
 						},
 					},
+					"lastOperation": {
+						SchemaProps: spec.SchemaProps{
+							Description: "lastOperation is the API server's record of the power action or reinstallation that was requested last by a subresource of this object.",
+							Ref:         ref(v1alpha4.MachineOperation{}.OpenAPIModelName()),
+						},
+					},
 					"deletion": {
 						SchemaProps: spec.SchemaProps{
 							Description: "deletion is the API server's record of the request that deleted this object. It is set together with metadata.deletionTimestamp; objects that were marked by an earlier version do not have it.",
@@ -9915,7 +11694,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallStatus(ref common
 			},
 		},
 		Dependencies: []string{
-			v1.Condition{}.OpenAPIModelName(), v1alpha4.Deletion{}.OpenAPIModelName(), v1alpha4.FirewallControllerStatus{}.OpenAPIModelName(), v1alpha4.FirewallManagementAccess{}.OpenAPIModelName(), v1alpha4.FirewallWorkloadAccess{}.OpenAPIModelName(), v1alpha4.Initialization{}.OpenAPIModelName(), v1alpha4.MachineAddress{}.OpenAPIModelName(), v1alpha4.MachineAllocation{}.OpenAPIModelName(), v1alpha4.Metal{}.OpenAPIModelName()},
+			v1.Condition{}.OpenAPIModelName(), v1alpha4.Deletion{}.OpenAPIModelName(), v1alpha4.FirewallControllerStatus{}.OpenAPIModelName(), v1alpha4.FirewallManagementAccess{}.OpenAPIModelName(), v1alpha4.FirewallWorkloadAccess{}.OpenAPIModelName(), v1alpha4.Initialization{}.OpenAPIModelName(), v1alpha4.MachineAddress{}.OpenAPIModelName(), v1alpha4.MachineAllocation{}.OpenAPIModelName(), v1alpha4.MachineOperation{}.OpenAPIModelName(), v1alpha4.Metal{}.OpenAPIModelName()},
 	}
 }
 
@@ -10310,7 +12089,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineStatus(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated that holds up an allocation or a release.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched. WaitingForOwner,\n    WaitingForClusterInfrastructure, WaitingForFirewall, WaitingForBootstrapData\n    and BootstrapDataInvalid: what the controller manager waits for\n    before it requests the allocation.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, WaitingForLoadBalancers, ReleaseRefused,\n    MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if nothing.\n  - MatchesSpec is about the size and the image of the machine, if it was adopted\n    or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no\n    part of Ready.\n  - ImageUpToDate is False, with the reason NewerImageAvailable, while spec.image is an\n    alias that stands for a newer image than is installed; otherwise it does not exist.\n  - Paused is True while the controller manager does not reconcile the object.",
+							Description: "conditions are the observed conditions:\n  - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise\n    NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,\n    FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason\n    of Allocated that holds up an allocation or a release.\n  - Allocated is about the allocation. AllocationRefused and ReleaseRefused:\n    the message says why. MetalAPIUnavailable: the metal-api or one of its\n    backends does not answer. AllocationUncertain and ReleaseUncertain: the\n    outcome of a call is unknown, and is being determined. AllocationGone: the\n    allocation ended without a release by this server. OwnershipMismatch: at the release\n    the machine had another allocation, and was not touched. WaitingForOwner,\n    WaitingForClusterInfrastructure, WaitingForFirewall, WaitingForBootstrapData\n    and BootstrapDataInvalid: what the controller manager waits for\n    before it requests the allocation.\n  - Deleting says what a deletion waits for: OwnerNotFound, OwnerLookupFailed,\n    GarbageCollected, WaitingForLoadBalancers, ReleaseRefused,\n    MarkedBeforeTakeover or MetalAPIUnavailable; Releasing if nothing.\n  - MatchesSpec is about the size and the image of the machine, if it was adopted\n    or they are not those of the spec: MatchesSpec, OtherSize or OtherImage. It is no\n    part of Ready.\n  - ImageUpToDate is False, with the reason NewerImageAvailable, while spec.image is an\n    alias that stands for a newer image than is installed; otherwise it does not exist.\n  - PowerRequested is about the power action in status.lastOperation: True with Sent or,\n    when an event of the machine followed, EventObserved; Unknown with Requested or\n    OutcomeUncertain; False with Refused.\n  - Reinstalling is True while the machine is marked for a reinstallation: Marked while its\n    operating system still runs, and Installing. Otherwise it does not exist.\n  - MetalIssues is True while the machine has issues that an operator of metal-stack looks\n    after: CrashLoop, FailedReclaim, Dead, Silent, LastEventError, DuplicateAddress,\n    DuplicateASN, or SeveralIssues. Otherwise it does not exist.\n  - Paused is True while the controller manager does not reconcile the object.",
 							MaxItems:    ptr.To[int64](32),
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
@@ -10335,6 +12114,12 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineStatus(ref common.
 							Ref:         ref(v1alpha4.MachineAllocation{}.OpenAPIModelName()),
 						},
 					},
+					"lastOperation": {
+						SchemaProps: spec.SchemaProps{
+							Description: "lastOperation is the API server's record of the power action or reinstallation that was requested last by a subresource of this object.",
+							Ref:         ref(v1alpha4.MachineOperation{}.OpenAPIModelName()),
+						},
+					},
 					"deletion": {
 						SchemaProps: spec.SchemaProps{
 							Description: "deletion is the API server's record of the request that deleted this object. It is set together with metadata.deletionTimestamp; objects that were marked by an earlier version do not have it.",
@@ -10345,7 +12130,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineStatus(ref common.
 			},
 		},
 		Dependencies: []string{
-			v1.Condition{}.OpenAPIModelName(), v1alpha4.Deletion{}.OpenAPIModelName(), v1alpha4.Initialization{}.OpenAPIModelName(), v1alpha4.MachineAddress{}.OpenAPIModelName(), v1alpha4.MachineAllocation{}.OpenAPIModelName(), v1alpha4.Metal{}.OpenAPIModelName()},
+			v1.Condition{}.OpenAPIModelName(), v1alpha4.Deletion{}.OpenAPIModelName(), v1alpha4.Initialization{}.OpenAPIModelName(), v1alpha4.MachineAddress{}.OpenAPIModelName(), v1alpha4.MachineAllocation{}.OpenAPIModelName(), v1alpha4.MachineOperation{}.OpenAPIModelName(), v1alpha4.Metal{}.OpenAPIModelName()},
 	}
 }
 
@@ -10538,6 +12323,354 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineTemplateStatus(ref
 	}
 }
 
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediation(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackRemediation is the remediation of one Machine, which has its name and owns it. A MachineHealthCheck of Cluster API creates it from a MetalStackRemediationTemplate, and deletes it when the Machine is healthy again. The machine is switched off, its Node is fenced, and it is switched on again; when the attempts are used up, the Machine is handed back to its owner to be replaced.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is the strategy. It cannot be changed.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.MetalStackRemediationSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is how far the remediation is. It is written by the controller manager.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.MetalStackRemediationStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha4.MetalStackRemediationSpec{}.OpenAPIModelName(), v1alpha4.MetalStackRemediationStatus{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediationList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackRemediationList is a list of MetalStackRemediation.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard list's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the remediations.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha4.MetalStackRemediation{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			v1.ListMeta{}.OpenAPIModelName(), v1alpha4.MetalStackRemediation{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediationSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackRemediationSpec is how a Machine is remediated.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"strategy": {
+						SchemaProps: spec.SchemaProps{
+							Description: "strategy is how.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.RemediationStrategy{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1alpha4.RemediationStrategy{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediationStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackRemediationStatus is how far a remediation is.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"phase": {
+						SchemaProps: spec.SchemaProps{
+							Description: "phase is `PoweringOff`, `Fencing`, `PoweringOn` or `Waiting` during an attempt, and `Succeeded` or `Failed` at the end.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"attempt": {
+						SchemaProps: spec.SchemaProps{
+							Description: "attempt is the number of attempts that were begun.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"phaseTime": {
+						SchemaProps: spec.SchemaProps{
+							Description: "phaseTime is when the phase began.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"machine": {
+						SchemaProps: spec.SchemaProps{
+							Description: "machine is the machine that is remediated.",
+							Ref:         ref(v1alpha4.RemediatedMachine{}.OpenAPIModelName()),
+						},
+					},
+					"poweredOff": {
+						SchemaProps: spec.SchemaProps{
+							Description: "poweredOff is true from before the machine is asked to switch off, until it was asked to switch on again.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"fencedNode": {
+						SchemaProps: spec.SchemaProps{
+							Description: "fencedNode is the name of the Node that has the out-of-service taint because of this remediation. It is set before the taint is, and removed after it was taken off.",
+							MaxLength:   ptr.To[int64](253),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"conditions": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-map-keys": []interface{}{
+									"type",
+								},
+								"x-kubernetes-list-type": "map",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "conditions are the observed conditions:\n  - Remediated is True once the Node is ready again, and False until then and when the\n    Machine was handed back; the reason and the message say why.\n  - Paused is True while the controller manager does not reconcile the object.",
+							MaxItems:    ptr.To[int64](32),
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1.Condition{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.Condition{}.OpenAPIModelName(), v1.Time{}.OpenAPIModelName(), v1alpha4.RemediatedMachine{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediationTemplate(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackRemediationTemplate is a template of MetalStackRemediations. A MachineHealthCheck of Cluster API references it in spec.remediation.templateRef. Its spec cannot be changed.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec holds the template. It cannot be changed.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.MetalStackRemediationTemplateSpec{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha4.MetalStackRemediationTemplateSpec{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediationTemplateList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackRemediationTemplateList is a list of MetalStackRemediationTemplate.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard list's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the templates.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha4.MetalStackRemediationTemplate{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			v1.ListMeta{}.OpenAPIModelName(), v1alpha4.MetalStackRemediationTemplate{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediationTemplateResource(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackRemediationTemplateResource is the spec of a remediation.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is copied to the remediation.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.TemplateMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is copied to the remediation.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.MetalStackRemediationSpec{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1alpha4.MetalStackRemediationSpec{}.OpenAPIModelName(), v1alpha4.TemplateMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediationTemplateSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackRemediationTemplateSpec holds the template.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"template": {
+						SchemaProps: spec.SchemaProps{
+							Description: "template is the spec of remediations that are created from it.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.MetalStackRemediationTemplateResource{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"template"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha4.MetalStackRemediationTemplateResource{}.OpenAPIModelName()},
+	}
+}
+
 func schema_pkg_apis_infrastructure_v1alpha4_NodeInfo(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -10655,6 +12788,75 @@ func schema_pkg_apis_infrastructure_v1alpha4_PrivateNetwork(ref common.Reference
 		},
 		Dependencies: []string{
 			v1alpha4.PrefixLengths{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_RemediatedMachine(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "RemediatedMachine is the metal of a remediation.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"name": {
+						SchemaProps: spec.SchemaProps{
+							Description: "name of the MetalStackMachine.",
+							MaxLength:   ptr.To[int64](63),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"allocationUUID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "allocationUUID is the allocation of its machine when the remediation began. With another one, nothing is rebooted.",
+							MaxLength:   ptr.To[int64](64),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_RemediationStrategy(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "RemediationStrategy is how a Machine is remediated.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"type": {
+						SchemaProps: spec.SchemaProps{
+							Description: "type is `Reboot`, the default: the machine is switched off and on again.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"retryLimit": {
+						SchemaProps: spec.SchemaProps{
+							Description: "retryLimit is how many attempts are made, from 1 to 10; 1 by default.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"timeout": {
+						SchemaProps: spec.SchemaProps{
+							Description: "timeout is how long one step of an attempt may take: until the machine is seen off, until its Pods and volumes are gone, and until the Node is ready after the machine was switched on. From 1m to 24h; 15m by default.",
+							Ref:         ref(v1.Duration{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.Duration{}.OpenAPIModelName()},
 	}
 }
 

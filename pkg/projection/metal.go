@@ -30,7 +30,7 @@ func Metal(m *metal.Machine, managed bool) *infrastructure.Metal {
 		Liveliness:           m.Liveliness,
 		CrashLoop:            m.CrashLoop,
 		FailedMachineReclaim: m.FailedMachineReclaim,
-		Locked:               m.State == "LOCKED",
+		Locked:               m.State == metal.StateLocked,
 		Tags:                 slices.Clone(m.Tags),
 	}
 	slices.Sort(live.Tags)

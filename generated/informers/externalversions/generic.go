@@ -50,6 +50,10 @@ func (f *sharedInformerFactory) ForResource(resource schema.GroupVersionResource
 		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha3().MetalStackMachines().Informer()}, nil
 	case v1alpha3.SchemeGroupVersion.WithResource("metalstackmachinetemplates"):
 		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha3().MetalStackMachineTemplates().Informer()}, nil
+	case v1alpha3.SchemeGroupVersion.WithResource("metalstackremediations"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha3().MetalStackRemediations().Informer()}, nil
+	case v1alpha3.SchemeGroupVersion.WithResource("metalstackremediationtemplates"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha3().MetalStackRemediationTemplates().Informer()}, nil
 
 		// Group=infrastructure.cluster.x-k8s.io, Version=v1alpha4
 	case v1alpha4.SchemeGroupVersion.WithResource("metalstackclusters"):
@@ -62,6 +66,10 @@ func (f *sharedInformerFactory) ForResource(resource schema.GroupVersionResource
 		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha4().MetalStackMachines().Informer()}, nil
 	case v1alpha4.SchemeGroupVersion.WithResource("metalstackmachinetemplates"):
 		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha4().MetalStackMachineTemplates().Informer()}, nil
+	case v1alpha4.SchemeGroupVersion.WithResource("metalstackremediations"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha4().MetalStackRemediations().Informer()}, nil
+	case v1alpha4.SchemeGroupVersion.WithResource("metalstackremediationtemplates"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha4().MetalStackRemediationTemplates().Informer()}, nil
 
 	}
 

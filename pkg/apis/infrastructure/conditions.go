@@ -49,6 +49,17 @@ const (
 	// status.distance was changed: True while it reports that distance. Since when it is False
 	// is since when that distance is set.
 	ConditionDistanceApplied = "DistanceApplied"
+	// ConditionPowerRequested is about the power action in status.lastOperation. It does not
+	// exist without one, and is no part of Ready.
+	ConditionPowerRequested = "PowerRequested"
+	// ConditionReinstalling is True while the metal is marked for a reinstallation. Otherwise
+	// it does not exist.
+	ConditionReinstalling = "Reinstalling"
+	// ConditionMetalIssues is True while the metal has issues that an operator of metal-stack
+	// looks after. Otherwise it does not exist. It is no part of Ready.
+	ConditionMetalIssues = "MetalIssues"
+	// ConditionRemediated is about a remediation: True once the Node is ready again.
+	ConditionRemediated = "Remediated"
 )
 
 // Reasons of Ready. It is True with the first two, and sometimes with the third.
@@ -301,4 +312,47 @@ const (
 const (
 	ReasonPaused    = "Paused"
 	ReasonNotPaused = "NotPaused"
+)
+
+// Reasons of PowerRequested.
+const (
+	// ReasonOperationSent: the metal-api sent the request to the machine's controller, and the
+	// machine has sent no event since.
+	ReasonOperationSent = "Sent"
+	// ReasonOperationEventObserved: the machine has sent an event since; the message has it.
+	ReasonOperationEventObserved = "EventObserved"
+	// ReasonOperationRequested: the call is about to be made, or its outcome was not recorded.
+	ReasonOperationRequested = "Requested"
+	// ReasonOperationUncertain: the metal-api did not say whether it sent the request.
+	ReasonOperationUncertain = "OutcomeUncertain"
+	// ReasonOperationRefused: the metal-api refused the request; the message quotes it.
+	ReasonOperationRefused = "Refused"
+)
+
+// Reasons of Reinstalling. Ready has ReasonReinstalling meanwhile, unless the operating system
+// still runs.
+const (
+	// ReasonReinstalling: the metal is being reinstalled.
+	ReasonReinstalling = "Reinstalling"
+	// ReasonReinstallMarked: the metal-api has the machine marked, and its operating system
+	// still runs: its next boot from the network installs the image.
+	ReasonReinstallMarked = "Marked"
+	// ReasonReinstallInstalling: the machine has left its operating system.
+	ReasonReinstallInstalling = "Installing"
+)
+
+// Reasons of MetalIssues. CrashLoop and FailedReclaim are shared with Ready.
+const (
+	// ReasonIssueDead: the machine is not allocated, and has sent no event for minutes.
+	ReasonIssueDead = "Dead"
+	// ReasonIssueSilent: the machine is allocated, and has sent no event for minutes.
+	ReasonIssueSilent = "Silent"
+	// ReasonIssueLastEventError: the machine's last error event is recent.
+	ReasonIssueLastEventError = "LastEventError"
+	// ReasonIssueDuplicateAddress: another machine has one of its addresses.
+	ReasonIssueDuplicateAddress = "DuplicateAddress"
+	// ReasonIssueDuplicateASN: another machine has its autonomous system number.
+	ReasonIssueDuplicateASN = "DuplicateASN"
+	// ReasonSeveralIssues: there is more than one; the message has all.
+	ReasonSeveralIssues = "SeveralIssues"
 )

@@ -134,6 +134,7 @@ type MetalStackFirewallStatus struct {
 	Conditions     []metav1.Condition
 	Metal          *Metal
 	Allocation     *MachineAllocation
+	LastOperation  *MachineOperation
 	Deletion       *Deletion
 
 	Distance         int32

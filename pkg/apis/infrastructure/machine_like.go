@@ -17,14 +17,15 @@ type MachineLikeStatus struct {
 	Conditions     *[]metav1.Condition
 	Metal          **Metal
 	Allocation     **MachineAllocation
+	LastOperation  **MachineOperation
 }
 
 // MachineLike returns what the status has in common with that of a firewall.
 func (s *MetalStackMachineStatus) MachineLike() MachineLikeStatus {
-	return MachineLikeStatus{&s.Ready, &s.Initialization, &s.Addresses, &s.FailureDomain, &s.Conditions, &s.Metal, &s.Allocation}
+	return MachineLikeStatus{&s.Ready, &s.Initialization, &s.Addresses, &s.FailureDomain, &s.Conditions, &s.Metal, &s.Allocation, &s.LastOperation}
 }
 
 // MachineLike returns what the status has in common with that of a machine.
 func (s *MetalStackFirewallStatus) MachineLike() MachineLikeStatus {
-	return MachineLikeStatus{&s.Ready, &s.Initialization, &s.Addresses, &s.FailureDomain, &s.Conditions, &s.Metal, &s.Allocation}
+	return MachineLikeStatus{&s.Ready, &s.Initialization, &s.Addresses, &s.FailureDomain, &s.Conditions, &s.Metal, &s.Allocation, &s.LastOperation}
 }

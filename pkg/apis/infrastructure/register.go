@@ -42,7 +42,17 @@ func addKnownTypes(scheme *runtime.Scheme) error {
 		&MetalStackMachineList{},
 		&MetalStackMachineTemplate{},
 		&MetalStackMachineTemplateList{},
+		&MetalStackRemediation{},
+		&MetalStackRemediationList{},
+		&MetalStackRemediationTemplate{},
+		&MetalStackRemediationTemplateList{},
 		&Allocation{},
+		&MachinePower{},
+		&MachineIdentify{},
+		&MachineConsolePassword{},
+		&MachineLog{},
+		&MachineReinstall{},
+		&MachineLock{},
 		&MetalAPIOptions{},
 	)
 	return nil

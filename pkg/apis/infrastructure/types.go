@@ -240,6 +240,7 @@ type MetalStackMachineStatus struct {
 	Conditions     []metav1.Condition
 	Metal          *Metal
 	Allocation     *MachineAllocation
+	LastOperation  *MachineOperation
 	Deletion       *Deletion
 }
 

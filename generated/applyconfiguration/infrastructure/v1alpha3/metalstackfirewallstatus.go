@@ -58,6 +58,14 @@ type MetalStackFirewallStatusApplyConfiguration struct {
 	// DistanceApplied while the firewall-controller reports it, otherwise DistancePending.
 	// - ImageUpToDate is False, with the reason NewerImageAvailable, while spec.image is an
 	// alias that stands for a newer image than is installed; otherwise it does not exist.
+	// - PowerRequested is about the power action in status.lastOperation: True with Sent or,
+	// when an event of the machine followed, EventObserved; Unknown with Requested or
+	// OutcomeUncertain; False with Refused.
+	// - Reinstalling is True while the machine is marked for a reinstallation: Marked while its
+	// operating system still runs, and Installing. Otherwise it does not exist.
+	// - MetalIssues is True while the machine has issues that an operator of metal-stack looks
+	// after: CrashLoop, FailedReclaim, Dead, Silent, LastEventError, DuplicateAddress,
+	// DuplicateASN, or SeveralIssues. Otherwise it does not exist.
 	// - Paused is True while the controller manager does not reconcile the object.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// distance is by how much the firewall lengthens the AS path of its routes in BGP, from
@@ -79,6 +87,9 @@ type MetalStackFirewallStatusApplyConfiguration struct {
 	// allocation is the API server's record of which metal this object holds. It is
 	// set from the first attempt on.
 	Allocation *MachineAllocationApplyConfiguration `json:"allocation,omitempty"`
+	// lastOperation is the API server's record of the power action or reinstallation that was
+	// requested last by a subresource of this object.
+	LastOperation *MachineOperationApplyConfiguration `json:"lastOperation,omitempty"`
 	// deletion is the API server's record of the request that deleted this
 	// object. It is set together with metadata.deletionTimestamp; objects that were
 	// marked by an earlier version do not have it.
@@ -186,6 +197,14 @@ func (b *MetalStackFirewallStatusApplyConfiguration) WithMetal(value *MetalApply
 // If called multiple times, the Allocation field is set to the value of the last call.
 func (b *MetalStackFirewallStatusApplyConfiguration) WithAllocation(value *MachineAllocationApplyConfiguration) *MetalStackFirewallStatusApplyConfiguration {
 	b.Allocation = value
+	return b
+}
+
+// WithLastOperation sets the LastOperation field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LastOperation field is set to the value of the last call.
+func (b *MetalStackFirewallStatusApplyConfiguration) WithLastOperation(value *MachineOperationApplyConfiguration) *MetalStackFirewallStatusApplyConfiguration {
+	b.LastOperation = value
 	return b
 }
 

@@ -43,3 +43,19 @@ type MetalStackMachineTemplateListerExpansion interface{}
 // MetalStackMachineTemplateNamespaceListerExpansion allows custom methods to be added to
 // MetalStackMachineTemplateNamespaceLister.
 type MetalStackMachineTemplateNamespaceListerExpansion interface{}
+
+// MetalStackRemediationListerExpansion allows custom methods to be added to
+// MetalStackRemediationLister.
+type MetalStackRemediationListerExpansion interface{}
+
+// MetalStackRemediationNamespaceListerExpansion allows custom methods to be added to
+// MetalStackRemediationNamespaceLister.
+type MetalStackRemediationNamespaceListerExpansion interface{}
+
+// MetalStackRemediationTemplateListerExpansion allows custom methods to be added to
+// MetalStackRemediationTemplateLister.
+type MetalStackRemediationTemplateListerExpansion interface{}
+
+// MetalStackRemediationTemplateNamespaceListerExpansion allows custom methods to be added to
+// MetalStackRemediationTemplateNamespaceLister.
+type MetalStackRemediationTemplateNamespaceListerExpansion interface{}

@@ -23,6 +23,14 @@ func (m *MetalStackMachine) SetConditions(conditions []metav1.Condition) {
 }
 
 // GetConditions returns the conditions, for Cluster API's utilities.
+func (r *MetalStackRemediation) GetConditions() []metav1.Condition { return r.Status.Conditions }
+
+// SetConditions replaces the conditions.
+func (r *MetalStackRemediation) SetConditions(conditions []metav1.Condition) {
+	r.Status.Conditions = conditions
+}
+
+// GetConditions returns the conditions, for Cluster API's utilities.
 func (f *MetalStackFirewall) GetConditions() []metav1.Condition { return f.Status.Conditions }
 
 // SetConditions replaces the conditions.

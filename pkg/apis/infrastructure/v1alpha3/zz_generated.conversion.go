@@ -266,6 +266,166 @@ func RegisterConversions(s *runtime.Scheme) error {
 	}); err != nil {
 		return err
 	}
+	if err := s.AddGeneratedConversionFunc((*MachineConsolePassword)(nil), (*infrastructure.MachineConsolePassword)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_MachineConsolePassword_To_infrastructure_MachineConsolePassword(a.(*MachineConsolePassword), b.(*infrastructure.MachineConsolePassword), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MachineConsolePassword)(nil), (*MachineConsolePassword)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MachineConsolePassword_To_v1alpha3_MachineConsolePassword(a.(*infrastructure.MachineConsolePassword), b.(*MachineConsolePassword), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MachineConsolePasswordSpec)(nil), (*infrastructure.MachineConsolePasswordSpec)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_MachineConsolePasswordSpec_To_infrastructure_MachineConsolePasswordSpec(a.(*MachineConsolePasswordSpec), b.(*infrastructure.MachineConsolePasswordSpec), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MachineConsolePasswordSpec)(nil), (*MachineConsolePasswordSpec)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MachineConsolePasswordSpec_To_v1alpha3_MachineConsolePasswordSpec(a.(*infrastructure.MachineConsolePasswordSpec), b.(*MachineConsolePasswordSpec), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MachineConsolePasswordStatus)(nil), (*infrastructure.MachineConsolePasswordStatus)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_MachineConsolePasswordStatus_To_infrastructure_MachineConsolePasswordStatus(a.(*MachineConsolePasswordStatus), b.(*infrastructure.MachineConsolePasswordStatus), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MachineConsolePasswordStatus)(nil), (*MachineConsolePasswordStatus)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MachineConsolePasswordStatus_To_v1alpha3_MachineConsolePasswordStatus(a.(*infrastructure.MachineConsolePasswordStatus), b.(*MachineConsolePasswordStatus), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MachineIdentify)(nil), (*infrastructure.MachineIdentify)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_MachineIdentify_To_infrastructure_MachineIdentify(a.(*MachineIdentify), b.(*infrastructure.MachineIdentify), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MachineIdentify)(nil), (*MachineIdentify)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MachineIdentify_To_v1alpha3_MachineIdentify(a.(*infrastructure.MachineIdentify), b.(*MachineIdentify), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MachineIdentifySpec)(nil), (*infrastructure.MachineIdentifySpec)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_MachineIdentifySpec_To_infrastructure_MachineIdentifySpec(a.(*MachineIdentifySpec), b.(*infrastructure.MachineIdentifySpec), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MachineIdentifySpec)(nil), (*MachineIdentifySpec)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MachineIdentifySpec_To_v1alpha3_MachineIdentifySpec(a.(*infrastructure.MachineIdentifySpec), b.(*MachineIdentifySpec), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MachineLock)(nil), (*infrastructure.MachineLock)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_MachineLock_To_infrastructure_MachineLock(a.(*MachineLock), b.(*infrastructure.MachineLock), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MachineLock)(nil), (*MachineLock)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MachineLock_To_v1alpha3_MachineLock(a.(*infrastructure.MachineLock), b.(*MachineLock), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MachineLockSpec)(nil), (*infrastructure.MachineLockSpec)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_MachineLockSpec_To_infrastructure_MachineLockSpec(a.(*MachineLockSpec), b.(*infrastructure.MachineLockSpec), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MachineLockSpec)(nil), (*MachineLockSpec)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MachineLockSpec_To_v1alpha3_MachineLockSpec(a.(*infrastructure.MachineLockSpec), b.(*MachineLockSpec), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MachineLockStatus)(nil), (*infrastructure.MachineLockStatus)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_MachineLockStatus_To_infrastructure_MachineLockStatus(a.(*MachineLockStatus), b.(*infrastructure.MachineLockStatus), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MachineLockStatus)(nil), (*MachineLockStatus)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MachineLockStatus_To_v1alpha3_MachineLockStatus(a.(*infrastructure.MachineLockStatus), b.(*MachineLockStatus), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MachineLog)(nil), (*infrastructure.MachineLog)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_MachineLog_To_infrastructure_MachineLog(a.(*MachineLog), b.(*infrastructure.MachineLog), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MachineLog)(nil), (*MachineLog)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MachineLog_To_v1alpha3_MachineLog(a.(*infrastructure.MachineLog), b.(*MachineLog), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MachineOperation)(nil), (*infrastructure.MachineOperation)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_MachineOperation_To_infrastructure_MachineOperation(a.(*MachineOperation), b.(*infrastructure.MachineOperation), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MachineOperation)(nil), (*MachineOperation)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MachineOperation_To_v1alpha3_MachineOperation(a.(*infrastructure.MachineOperation), b.(*MachineOperation), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MachinePower)(nil), (*infrastructure.MachinePower)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_MachinePower_To_infrastructure_MachinePower(a.(*MachinePower), b.(*infrastructure.MachinePower), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MachinePower)(nil), (*MachinePower)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MachinePower_To_v1alpha3_MachinePower(a.(*infrastructure.MachinePower), b.(*MachinePower), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MachinePowerSpec)(nil), (*infrastructure.MachinePowerSpec)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_MachinePowerSpec_To_infrastructure_MachinePowerSpec(a.(*MachinePowerSpec), b.(*infrastructure.MachinePowerSpec), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MachinePowerSpec)(nil), (*MachinePowerSpec)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MachinePowerSpec_To_v1alpha3_MachinePowerSpec(a.(*infrastructure.MachinePowerSpec), b.(*MachinePowerSpec), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MachinePowerStatus)(nil), (*infrastructure.MachinePowerStatus)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_MachinePowerStatus_To_infrastructure_MachinePowerStatus(a.(*MachinePowerStatus), b.(*infrastructure.MachinePowerStatus), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MachinePowerStatus)(nil), (*MachinePowerStatus)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MachinePowerStatus_To_v1alpha3_MachinePowerStatus(a.(*infrastructure.MachinePowerStatus), b.(*MachinePowerStatus), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MachineReinstall)(nil), (*infrastructure.MachineReinstall)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_MachineReinstall_To_infrastructure_MachineReinstall(a.(*MachineReinstall), b.(*infrastructure.MachineReinstall), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MachineReinstall)(nil), (*MachineReinstall)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MachineReinstall_To_v1alpha3_MachineReinstall(a.(*infrastructure.MachineReinstall), b.(*MachineReinstall), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MachineReinstallSpec)(nil), (*infrastructure.MachineReinstallSpec)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_MachineReinstallSpec_To_infrastructure_MachineReinstallSpec(a.(*MachineReinstallSpec), b.(*infrastructure.MachineReinstallSpec), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MachineReinstallSpec)(nil), (*MachineReinstallSpec)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MachineReinstallSpec_To_v1alpha3_MachineReinstallSpec(a.(*infrastructure.MachineReinstallSpec), b.(*MachineReinstallSpec), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MachineReinstallStatus)(nil), (*infrastructure.MachineReinstallStatus)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_MachineReinstallStatus_To_infrastructure_MachineReinstallStatus(a.(*MachineReinstallStatus), b.(*infrastructure.MachineReinstallStatus), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MachineReinstallStatus)(nil), (*MachineReinstallStatus)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MachineReinstallStatus_To_v1alpha3_MachineReinstallStatus(a.(*infrastructure.MachineReinstallStatus), b.(*MachineReinstallStatus), scope)
+	}); err != nil {
+		return err
+	}
 	if err := s.AddGeneratedConversionFunc((*MaintenanceWindow)(nil), (*infrastructure.MaintenanceWindow)(nil), func(a, b interface{}, scope conversion.Scope) error {
 		return Convert_v1alpha3_MaintenanceWindow_To_infrastructure_MaintenanceWindow(a.(*MaintenanceWindow), b.(*infrastructure.MaintenanceWindow), scope)
 	}); err != nil {
@@ -536,6 +696,86 @@ func RegisterConversions(s *runtime.Scheme) error {
 	}); err != nil {
 		return err
 	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackRemediation)(nil), (*infrastructure.MetalStackRemediation)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_MetalStackRemediation_To_infrastructure_MetalStackRemediation(a.(*MetalStackRemediation), b.(*infrastructure.MetalStackRemediation), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackRemediation)(nil), (*MetalStackRemediation)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackRemediation_To_v1alpha3_MetalStackRemediation(a.(*infrastructure.MetalStackRemediation), b.(*MetalStackRemediation), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackRemediationList)(nil), (*infrastructure.MetalStackRemediationList)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_MetalStackRemediationList_To_infrastructure_MetalStackRemediationList(a.(*MetalStackRemediationList), b.(*infrastructure.MetalStackRemediationList), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackRemediationList)(nil), (*MetalStackRemediationList)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackRemediationList_To_v1alpha3_MetalStackRemediationList(a.(*infrastructure.MetalStackRemediationList), b.(*MetalStackRemediationList), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackRemediationSpec)(nil), (*infrastructure.MetalStackRemediationSpec)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_MetalStackRemediationSpec_To_infrastructure_MetalStackRemediationSpec(a.(*MetalStackRemediationSpec), b.(*infrastructure.MetalStackRemediationSpec), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackRemediationSpec)(nil), (*MetalStackRemediationSpec)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackRemediationSpec_To_v1alpha3_MetalStackRemediationSpec(a.(*infrastructure.MetalStackRemediationSpec), b.(*MetalStackRemediationSpec), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackRemediationStatus)(nil), (*infrastructure.MetalStackRemediationStatus)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_MetalStackRemediationStatus_To_infrastructure_MetalStackRemediationStatus(a.(*MetalStackRemediationStatus), b.(*infrastructure.MetalStackRemediationStatus), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackRemediationStatus)(nil), (*MetalStackRemediationStatus)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackRemediationStatus_To_v1alpha3_MetalStackRemediationStatus(a.(*infrastructure.MetalStackRemediationStatus), b.(*MetalStackRemediationStatus), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackRemediationTemplate)(nil), (*infrastructure.MetalStackRemediationTemplate)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_MetalStackRemediationTemplate_To_infrastructure_MetalStackRemediationTemplate(a.(*MetalStackRemediationTemplate), b.(*infrastructure.MetalStackRemediationTemplate), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackRemediationTemplate)(nil), (*MetalStackRemediationTemplate)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackRemediationTemplate_To_v1alpha3_MetalStackRemediationTemplate(a.(*infrastructure.MetalStackRemediationTemplate), b.(*MetalStackRemediationTemplate), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackRemediationTemplateList)(nil), (*infrastructure.MetalStackRemediationTemplateList)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_MetalStackRemediationTemplateList_To_infrastructure_MetalStackRemediationTemplateList(a.(*MetalStackRemediationTemplateList), b.(*infrastructure.MetalStackRemediationTemplateList), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackRemediationTemplateList)(nil), (*MetalStackRemediationTemplateList)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackRemediationTemplateList_To_v1alpha3_MetalStackRemediationTemplateList(a.(*infrastructure.MetalStackRemediationTemplateList), b.(*MetalStackRemediationTemplateList), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackRemediationTemplateResource)(nil), (*infrastructure.MetalStackRemediationTemplateResource)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_MetalStackRemediationTemplateResource_To_infrastructure_MetalStackRemediationTemplateResource(a.(*MetalStackRemediationTemplateResource), b.(*infrastructure.MetalStackRemediationTemplateResource), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackRemediationTemplateResource)(nil), (*MetalStackRemediationTemplateResource)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackRemediationTemplateResource_To_v1alpha3_MetalStackRemediationTemplateResource(a.(*infrastructure.MetalStackRemediationTemplateResource), b.(*MetalStackRemediationTemplateResource), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackRemediationTemplateSpec)(nil), (*infrastructure.MetalStackRemediationTemplateSpec)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_MetalStackRemediationTemplateSpec_To_infrastructure_MetalStackRemediationTemplateSpec(a.(*MetalStackRemediationTemplateSpec), b.(*infrastructure.MetalStackRemediationTemplateSpec), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackRemediationTemplateSpec)(nil), (*MetalStackRemediationTemplateSpec)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackRemediationTemplateSpec_To_v1alpha3_MetalStackRemediationTemplateSpec(a.(*infrastructure.MetalStackRemediationTemplateSpec), b.(*MetalStackRemediationTemplateSpec), scope)
+	}); err != nil {
+		return err
+	}
 	if err := s.AddGeneratedConversionFunc((*NodeInfo)(nil), (*infrastructure.NodeInfo)(nil), func(a, b interface{}, scope conversion.Scope) error {
 		return Convert_v1alpha3_NodeInfo_To_infrastructure_NodeInfo(a.(*NodeInfo), b.(*infrastructure.NodeInfo), scope)
 	}); err != nil {
@@ -563,6 +803,26 @@ func RegisterConversions(s *runtime.Scheme) error {
 	}
 	if err := s.AddGeneratedConversionFunc((*infrastructure.PrivateNetwork)(nil), (*PrivateNetwork)(nil), func(a, b interface{}, scope conversion.Scope) error {
 		return Convert_infrastructure_PrivateNetwork_To_v1alpha3_PrivateNetwork(a.(*infrastructure.PrivateNetwork), b.(*PrivateNetwork), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*RemediatedMachine)(nil), (*infrastructure.RemediatedMachine)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_RemediatedMachine_To_infrastructure_RemediatedMachine(a.(*RemediatedMachine), b.(*infrastructure.RemediatedMachine), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.RemediatedMachine)(nil), (*RemediatedMachine)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_RemediatedMachine_To_v1alpha3_RemediatedMachine(a.(*infrastructure.RemediatedMachine), b.(*RemediatedMachine), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*RemediationStrategy)(nil), (*infrastructure.RemediationStrategy)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha3_RemediationStrategy_To_infrastructure_RemediationStrategy(a.(*RemediationStrategy), b.(*infrastructure.RemediationStrategy), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.RemediationStrategy)(nil), (*RemediationStrategy)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_RemediationStrategy_To_v1alpha3_RemediationStrategy(a.(*infrastructure.RemediationStrategy), b.(*RemediationStrategy), scope)
 	}); err != nil {
 		return err
 	}
@@ -1198,6 +1458,416 @@ func Convert_infrastructure_MachineAllocation_To_v1alpha3_MachineAllocation(in *
 	return autoConvert_infrastructure_MachineAllocation_To_v1alpha3_MachineAllocation(in, out, s)
 }
 
+func autoConvert_v1alpha3_MachineConsolePassword_To_infrastructure_MachineConsolePassword(in *MachineConsolePassword, out *infrastructure.MachineConsolePassword, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	if err := Convert_v1alpha3_MachineConsolePasswordSpec_To_infrastructure_MachineConsolePasswordSpec(&in.Spec, &out.Spec, s); err != nil {
+		return err
+	}
+	if err := Convert_v1alpha3_MachineConsolePasswordStatus_To_infrastructure_MachineConsolePasswordStatus(&in.Status, &out.Status, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_v1alpha3_MachineConsolePassword_To_infrastructure_MachineConsolePassword is an autogenerated conversion function.
+func Convert_v1alpha3_MachineConsolePassword_To_infrastructure_MachineConsolePassword(in *MachineConsolePassword, out *infrastructure.MachineConsolePassword, s conversion.Scope) error {
+	return autoConvert_v1alpha3_MachineConsolePassword_To_infrastructure_MachineConsolePassword(in, out, s)
+}
+
+func autoConvert_infrastructure_MachineConsolePassword_To_v1alpha3_MachineConsolePassword(in *infrastructure.MachineConsolePassword, out *MachineConsolePassword, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	if err := Convert_infrastructure_MachineConsolePasswordSpec_To_v1alpha3_MachineConsolePasswordSpec(&in.Spec, &out.Spec, s); err != nil {
+		return err
+	}
+	if err := Convert_infrastructure_MachineConsolePasswordStatus_To_v1alpha3_MachineConsolePasswordStatus(&in.Status, &out.Status, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_infrastructure_MachineConsolePassword_To_v1alpha3_MachineConsolePassword is an autogenerated conversion function.
+func Convert_infrastructure_MachineConsolePassword_To_v1alpha3_MachineConsolePassword(in *infrastructure.MachineConsolePassword, out *MachineConsolePassword, s conversion.Scope) error {
+	return autoConvert_infrastructure_MachineConsolePassword_To_v1alpha3_MachineConsolePassword(in, out, s)
+}
+
+func autoConvert_v1alpha3_MachineConsolePasswordSpec_To_infrastructure_MachineConsolePasswordSpec(in *MachineConsolePasswordSpec, out *infrastructure.MachineConsolePasswordSpec, s conversion.Scope) error {
+	out.Reason = in.Reason
+	return nil
+}
+
+// Convert_v1alpha3_MachineConsolePasswordSpec_To_infrastructure_MachineConsolePasswordSpec is an autogenerated conversion function.
+func Convert_v1alpha3_MachineConsolePasswordSpec_To_infrastructure_MachineConsolePasswordSpec(in *MachineConsolePasswordSpec, out *infrastructure.MachineConsolePasswordSpec, s conversion.Scope) error {
+	return autoConvert_v1alpha3_MachineConsolePasswordSpec_To_infrastructure_MachineConsolePasswordSpec(in, out, s)
+}
+
+func autoConvert_infrastructure_MachineConsolePasswordSpec_To_v1alpha3_MachineConsolePasswordSpec(in *infrastructure.MachineConsolePasswordSpec, out *MachineConsolePasswordSpec, s conversion.Scope) error {
+	out.Reason = in.Reason
+	return nil
+}
+
+// Convert_infrastructure_MachineConsolePasswordSpec_To_v1alpha3_MachineConsolePasswordSpec is an autogenerated conversion function.
+func Convert_infrastructure_MachineConsolePasswordSpec_To_v1alpha3_MachineConsolePasswordSpec(in *infrastructure.MachineConsolePasswordSpec, out *MachineConsolePasswordSpec, s conversion.Scope) error {
+	return autoConvert_infrastructure_MachineConsolePasswordSpec_To_v1alpha3_MachineConsolePasswordSpec(in, out, s)
+}
+
+func autoConvert_v1alpha3_MachineConsolePasswordStatus_To_infrastructure_MachineConsolePasswordStatus(in *MachineConsolePasswordStatus, out *infrastructure.MachineConsolePasswordStatus, s conversion.Scope) error {
+	out.Password = in.Password
+	return nil
+}
+
+// Convert_v1alpha3_MachineConsolePasswordStatus_To_infrastructure_MachineConsolePasswordStatus is an autogenerated conversion function.
+func Convert_v1alpha3_MachineConsolePasswordStatus_To_infrastructure_MachineConsolePasswordStatus(in *MachineConsolePasswordStatus, out *infrastructure.MachineConsolePasswordStatus, s conversion.Scope) error {
+	return autoConvert_v1alpha3_MachineConsolePasswordStatus_To_infrastructure_MachineConsolePasswordStatus(in, out, s)
+}
+
+func autoConvert_infrastructure_MachineConsolePasswordStatus_To_v1alpha3_MachineConsolePasswordStatus(in *infrastructure.MachineConsolePasswordStatus, out *MachineConsolePasswordStatus, s conversion.Scope) error {
+	out.Password = in.Password
+	return nil
+}
+
+// Convert_infrastructure_MachineConsolePasswordStatus_To_v1alpha3_MachineConsolePasswordStatus is an autogenerated conversion function.
+func Convert_infrastructure_MachineConsolePasswordStatus_To_v1alpha3_MachineConsolePasswordStatus(in *infrastructure.MachineConsolePasswordStatus, out *MachineConsolePasswordStatus, s conversion.Scope) error {
+	return autoConvert_infrastructure_MachineConsolePasswordStatus_To_v1alpha3_MachineConsolePasswordStatus(in, out, s)
+}
+
+func autoConvert_v1alpha3_MachineIdentify_To_infrastructure_MachineIdentify(in *MachineIdentify, out *infrastructure.MachineIdentify, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	if err := Convert_v1alpha3_MachineIdentifySpec_To_infrastructure_MachineIdentifySpec(&in.Spec, &out.Spec, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_v1alpha3_MachineIdentify_To_infrastructure_MachineIdentify is an autogenerated conversion function.
+func Convert_v1alpha3_MachineIdentify_To_infrastructure_MachineIdentify(in *MachineIdentify, out *infrastructure.MachineIdentify, s conversion.Scope) error {
+	return autoConvert_v1alpha3_MachineIdentify_To_infrastructure_MachineIdentify(in, out, s)
+}
+
+func autoConvert_infrastructure_MachineIdentify_To_v1alpha3_MachineIdentify(in *infrastructure.MachineIdentify, out *MachineIdentify, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	if err := Convert_infrastructure_MachineIdentifySpec_To_v1alpha3_MachineIdentifySpec(&in.Spec, &out.Spec, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_infrastructure_MachineIdentify_To_v1alpha3_MachineIdentify is an autogenerated conversion function.
+func Convert_infrastructure_MachineIdentify_To_v1alpha3_MachineIdentify(in *infrastructure.MachineIdentify, out *MachineIdentify, s conversion.Scope) error {
+	return autoConvert_infrastructure_MachineIdentify_To_v1alpha3_MachineIdentify(in, out, s)
+}
+
+func autoConvert_v1alpha3_MachineIdentifySpec_To_infrastructure_MachineIdentifySpec(in *MachineIdentifySpec, out *infrastructure.MachineIdentifySpec, s conversion.Scope) error {
+	out.State = infrastructure.LEDState(in.State)
+	out.Reason = in.Reason
+	return nil
+}
+
+// Convert_v1alpha3_MachineIdentifySpec_To_infrastructure_MachineIdentifySpec is an autogenerated conversion function.
+func Convert_v1alpha3_MachineIdentifySpec_To_infrastructure_MachineIdentifySpec(in *MachineIdentifySpec, out *infrastructure.MachineIdentifySpec, s conversion.Scope) error {
+	return autoConvert_v1alpha3_MachineIdentifySpec_To_infrastructure_MachineIdentifySpec(in, out, s)
+}
+
+func autoConvert_infrastructure_MachineIdentifySpec_To_v1alpha3_MachineIdentifySpec(in *infrastructure.MachineIdentifySpec, out *MachineIdentifySpec, s conversion.Scope) error {
+	out.State = LEDState(in.State)
+	out.Reason = in.Reason
+	return nil
+}
+
+// Convert_infrastructure_MachineIdentifySpec_To_v1alpha3_MachineIdentifySpec is an autogenerated conversion function.
+func Convert_infrastructure_MachineIdentifySpec_To_v1alpha3_MachineIdentifySpec(in *infrastructure.MachineIdentifySpec, out *MachineIdentifySpec, s conversion.Scope) error {
+	return autoConvert_infrastructure_MachineIdentifySpec_To_v1alpha3_MachineIdentifySpec(in, out, s)
+}
+
+func autoConvert_v1alpha3_MachineLock_To_infrastructure_MachineLock(in *MachineLock, out *infrastructure.MachineLock, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	if err := Convert_v1alpha3_MachineLockSpec_To_infrastructure_MachineLockSpec(&in.Spec, &out.Spec, s); err != nil {
+		return err
+	}
+	if err := Convert_v1alpha3_MachineLockStatus_To_infrastructure_MachineLockStatus(&in.Status, &out.Status, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_v1alpha3_MachineLock_To_infrastructure_MachineLock is an autogenerated conversion function.
+func Convert_v1alpha3_MachineLock_To_infrastructure_MachineLock(in *MachineLock, out *infrastructure.MachineLock, s conversion.Scope) error {
+	return autoConvert_v1alpha3_MachineLock_To_infrastructure_MachineLock(in, out, s)
+}
+
+func autoConvert_infrastructure_MachineLock_To_v1alpha3_MachineLock(in *infrastructure.MachineLock, out *MachineLock, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	if err := Convert_infrastructure_MachineLockSpec_To_v1alpha3_MachineLockSpec(&in.Spec, &out.Spec, s); err != nil {
+		return err
+	}
+	if err := Convert_infrastructure_MachineLockStatus_To_v1alpha3_MachineLockStatus(&in.Status, &out.Status, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_infrastructure_MachineLock_To_v1alpha3_MachineLock is an autogenerated conversion function.
+func Convert_infrastructure_MachineLock_To_v1alpha3_MachineLock(in *infrastructure.MachineLock, out *MachineLock, s conversion.Scope) error {
+	return autoConvert_infrastructure_MachineLock_To_v1alpha3_MachineLock(in, out, s)
+}
+
+func autoConvert_v1alpha3_MachineLockSpec_To_infrastructure_MachineLockSpec(in *MachineLockSpec, out *infrastructure.MachineLockSpec, s conversion.Scope) error {
+	out.Reason = in.Reason
+	return nil
+}
+
+// Convert_v1alpha3_MachineLockSpec_To_infrastructure_MachineLockSpec is an autogenerated conversion function.
+func Convert_v1alpha3_MachineLockSpec_To_infrastructure_MachineLockSpec(in *MachineLockSpec, out *infrastructure.MachineLockSpec, s conversion.Scope) error {
+	return autoConvert_v1alpha3_MachineLockSpec_To_infrastructure_MachineLockSpec(in, out, s)
+}
+
+func autoConvert_infrastructure_MachineLockSpec_To_v1alpha3_MachineLockSpec(in *infrastructure.MachineLockSpec, out *MachineLockSpec, s conversion.Scope) error {
+	out.Reason = in.Reason
+	return nil
+}
+
+// Convert_infrastructure_MachineLockSpec_To_v1alpha3_MachineLockSpec is an autogenerated conversion function.
+func Convert_infrastructure_MachineLockSpec_To_v1alpha3_MachineLockSpec(in *infrastructure.MachineLockSpec, out *MachineLockSpec, s conversion.Scope) error {
+	return autoConvert_infrastructure_MachineLockSpec_To_v1alpha3_MachineLockSpec(in, out, s)
+}
+
+func autoConvert_v1alpha3_MachineLockStatus_To_infrastructure_MachineLockStatus(in *MachineLockStatus, out *infrastructure.MachineLockStatus, s conversion.Scope) error {
+	out.Locked = in.Locked
+	out.Reason = in.Reason
+	return nil
+}
+
+// Convert_v1alpha3_MachineLockStatus_To_infrastructure_MachineLockStatus is an autogenerated conversion function.
+func Convert_v1alpha3_MachineLockStatus_To_infrastructure_MachineLockStatus(in *MachineLockStatus, out *infrastructure.MachineLockStatus, s conversion.Scope) error {
+	return autoConvert_v1alpha3_MachineLockStatus_To_infrastructure_MachineLockStatus(in, out, s)
+}
+
+func autoConvert_infrastructure_MachineLockStatus_To_v1alpha3_MachineLockStatus(in *infrastructure.MachineLockStatus, out *MachineLockStatus, s conversion.Scope) error {
+	out.Locked = in.Locked
+	out.Reason = in.Reason
+	return nil
+}
+
+// Convert_infrastructure_MachineLockStatus_To_v1alpha3_MachineLockStatus is an autogenerated conversion function.
+func Convert_infrastructure_MachineLockStatus_To_v1alpha3_MachineLockStatus(in *infrastructure.MachineLockStatus, out *MachineLockStatus, s conversion.Scope) error {
+	return autoConvert_infrastructure_MachineLockStatus_To_v1alpha3_MachineLockStatus(in, out, s)
+}
+
+func autoConvert_v1alpha3_MachineLog_To_infrastructure_MachineLog(in *MachineLog, out *infrastructure.MachineLog, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	out.Events = *(*[]infrastructure.MetalEvent)(unsafe.Pointer(&in.Events))
+	return nil
+}
+
+// Convert_v1alpha3_MachineLog_To_infrastructure_MachineLog is an autogenerated conversion function.
+func Convert_v1alpha3_MachineLog_To_infrastructure_MachineLog(in *MachineLog, out *infrastructure.MachineLog, s conversion.Scope) error {
+	return autoConvert_v1alpha3_MachineLog_To_infrastructure_MachineLog(in, out, s)
+}
+
+func autoConvert_infrastructure_MachineLog_To_v1alpha3_MachineLog(in *infrastructure.MachineLog, out *MachineLog, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	out.Events = *(*[]MetalEvent)(unsafe.Pointer(&in.Events))
+	return nil
+}
+
+// Convert_infrastructure_MachineLog_To_v1alpha3_MachineLog is an autogenerated conversion function.
+func Convert_infrastructure_MachineLog_To_v1alpha3_MachineLog(in *infrastructure.MachineLog, out *MachineLog, s conversion.Scope) error {
+	return autoConvert_infrastructure_MachineLog_To_v1alpha3_MachineLog(in, out, s)
+}
+
+func autoConvert_v1alpha3_MachineOperation_To_infrastructure_MachineOperation(in *MachineOperation, out *infrastructure.MachineOperation, s conversion.Scope) error {
+	out.Action = in.Action
+	out.RequestID = in.RequestID
+	out.AllocationUUID = in.AllocationUUID
+	out.RequestTime = (*v1.MicroTime)(unsafe.Pointer(in.RequestTime))
+	out.User = in.User
+	out.Reason = in.Reason
+	out.Image = in.Image
+	out.Outcome = infrastructure.MachineOperationOutcome(in.Outcome)
+	out.Message = in.Message
+	return nil
+}
+
+// Convert_v1alpha3_MachineOperation_To_infrastructure_MachineOperation is an autogenerated conversion function.
+func Convert_v1alpha3_MachineOperation_To_infrastructure_MachineOperation(in *MachineOperation, out *infrastructure.MachineOperation, s conversion.Scope) error {
+	return autoConvert_v1alpha3_MachineOperation_To_infrastructure_MachineOperation(in, out, s)
+}
+
+func autoConvert_infrastructure_MachineOperation_To_v1alpha3_MachineOperation(in *infrastructure.MachineOperation, out *MachineOperation, s conversion.Scope) error {
+	out.Action = in.Action
+	out.RequestID = in.RequestID
+	out.AllocationUUID = in.AllocationUUID
+	out.RequestTime = (*v1.MicroTime)(unsafe.Pointer(in.RequestTime))
+	out.User = in.User
+	out.Reason = in.Reason
+	out.Image = in.Image
+	out.Outcome = MachineOperationOutcome(in.Outcome)
+	out.Message = in.Message
+	return nil
+}
+
+// Convert_infrastructure_MachineOperation_To_v1alpha3_MachineOperation is an autogenerated conversion function.
+func Convert_infrastructure_MachineOperation_To_v1alpha3_MachineOperation(in *infrastructure.MachineOperation, out *MachineOperation, s conversion.Scope) error {
+	return autoConvert_infrastructure_MachineOperation_To_v1alpha3_MachineOperation(in, out, s)
+}
+
+func autoConvert_v1alpha3_MachinePower_To_infrastructure_MachinePower(in *MachinePower, out *infrastructure.MachinePower, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	if err := Convert_v1alpha3_MachinePowerSpec_To_infrastructure_MachinePowerSpec(&in.Spec, &out.Spec, s); err != nil {
+		return err
+	}
+	if err := Convert_v1alpha3_MachinePowerStatus_To_infrastructure_MachinePowerStatus(&in.Status, &out.Status, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_v1alpha3_MachinePower_To_infrastructure_MachinePower is an autogenerated conversion function.
+func Convert_v1alpha3_MachinePower_To_infrastructure_MachinePower(in *MachinePower, out *infrastructure.MachinePower, s conversion.Scope) error {
+	return autoConvert_v1alpha3_MachinePower_To_infrastructure_MachinePower(in, out, s)
+}
+
+func autoConvert_infrastructure_MachinePower_To_v1alpha3_MachinePower(in *infrastructure.MachinePower, out *MachinePower, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	if err := Convert_infrastructure_MachinePowerSpec_To_v1alpha3_MachinePowerSpec(&in.Spec, &out.Spec, s); err != nil {
+		return err
+	}
+	if err := Convert_infrastructure_MachinePowerStatus_To_v1alpha3_MachinePowerStatus(&in.Status, &out.Status, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_infrastructure_MachinePower_To_v1alpha3_MachinePower is an autogenerated conversion function.
+func Convert_infrastructure_MachinePower_To_v1alpha3_MachinePower(in *infrastructure.MachinePower, out *MachinePower, s conversion.Scope) error {
+	return autoConvert_infrastructure_MachinePower_To_v1alpha3_MachinePower(in, out, s)
+}
+
+func autoConvert_v1alpha3_MachinePowerSpec_To_infrastructure_MachinePowerSpec(in *MachinePowerSpec, out *infrastructure.MachinePowerSpec, s conversion.Scope) error {
+	out.Action = infrastructure.PowerAction(in.Action)
+	out.Reason = in.Reason
+	out.RequestID = in.RequestID
+	return nil
+}
+
+// Convert_v1alpha3_MachinePowerSpec_To_infrastructure_MachinePowerSpec is an autogenerated conversion function.
+func Convert_v1alpha3_MachinePowerSpec_To_infrastructure_MachinePowerSpec(in *MachinePowerSpec, out *infrastructure.MachinePowerSpec, s conversion.Scope) error {
+	return autoConvert_v1alpha3_MachinePowerSpec_To_infrastructure_MachinePowerSpec(in, out, s)
+}
+
+func autoConvert_infrastructure_MachinePowerSpec_To_v1alpha3_MachinePowerSpec(in *infrastructure.MachinePowerSpec, out *MachinePowerSpec, s conversion.Scope) error {
+	out.Action = PowerAction(in.Action)
+	out.Reason = in.Reason
+	out.RequestID = in.RequestID
+	return nil
+}
+
+// Convert_infrastructure_MachinePowerSpec_To_v1alpha3_MachinePowerSpec is an autogenerated conversion function.
+func Convert_infrastructure_MachinePowerSpec_To_v1alpha3_MachinePowerSpec(in *infrastructure.MachinePowerSpec, out *MachinePowerSpec, s conversion.Scope) error {
+	return autoConvert_infrastructure_MachinePowerSpec_To_v1alpha3_MachinePowerSpec(in, out, s)
+}
+
+func autoConvert_v1alpha3_MachinePowerStatus_To_infrastructure_MachinePowerStatus(in *MachinePowerStatus, out *infrastructure.MachinePowerStatus, s conversion.Scope) error {
+	out.State = infrastructure.PowerState(in.State)
+	out.ObservedTime = (*v1.Time)(unsafe.Pointer(in.ObservedTime))
+	out.BMCVersion = in.BMCVersion
+	out.BIOSVersion = in.BIOSVersion
+	return nil
+}
+
+// Convert_v1alpha3_MachinePowerStatus_To_infrastructure_MachinePowerStatus is an autogenerated conversion function.
+func Convert_v1alpha3_MachinePowerStatus_To_infrastructure_MachinePowerStatus(in *MachinePowerStatus, out *infrastructure.MachinePowerStatus, s conversion.Scope) error {
+	return autoConvert_v1alpha3_MachinePowerStatus_To_infrastructure_MachinePowerStatus(in, out, s)
+}
+
+func autoConvert_infrastructure_MachinePowerStatus_To_v1alpha3_MachinePowerStatus(in *infrastructure.MachinePowerStatus, out *MachinePowerStatus, s conversion.Scope) error {
+	out.State = PowerState(in.State)
+	out.ObservedTime = (*v1.Time)(unsafe.Pointer(in.ObservedTime))
+	out.BMCVersion = in.BMCVersion
+	out.BIOSVersion = in.BIOSVersion
+	return nil
+}
+
+// Convert_infrastructure_MachinePowerStatus_To_v1alpha3_MachinePowerStatus is an autogenerated conversion function.
+func Convert_infrastructure_MachinePowerStatus_To_v1alpha3_MachinePowerStatus(in *infrastructure.MachinePowerStatus, out *MachinePowerStatus, s conversion.Scope) error {
+	return autoConvert_infrastructure_MachinePowerStatus_To_v1alpha3_MachinePowerStatus(in, out, s)
+}
+
+func autoConvert_v1alpha3_MachineReinstall_To_infrastructure_MachineReinstall(in *MachineReinstall, out *infrastructure.MachineReinstall, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	if err := Convert_v1alpha3_MachineReinstallSpec_To_infrastructure_MachineReinstallSpec(&in.Spec, &out.Spec, s); err != nil {
+		return err
+	}
+	if err := Convert_v1alpha3_MachineReinstallStatus_To_infrastructure_MachineReinstallStatus(&in.Status, &out.Status, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_v1alpha3_MachineReinstall_To_infrastructure_MachineReinstall is an autogenerated conversion function.
+func Convert_v1alpha3_MachineReinstall_To_infrastructure_MachineReinstall(in *MachineReinstall, out *infrastructure.MachineReinstall, s conversion.Scope) error {
+	return autoConvert_v1alpha3_MachineReinstall_To_infrastructure_MachineReinstall(in, out, s)
+}
+
+func autoConvert_infrastructure_MachineReinstall_To_v1alpha3_MachineReinstall(in *infrastructure.MachineReinstall, out *MachineReinstall, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	if err := Convert_infrastructure_MachineReinstallSpec_To_v1alpha3_MachineReinstallSpec(&in.Spec, &out.Spec, s); err != nil {
+		return err
+	}
+	if err := Convert_infrastructure_MachineReinstallStatus_To_v1alpha3_MachineReinstallStatus(&in.Status, &out.Status, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_infrastructure_MachineReinstall_To_v1alpha3_MachineReinstall is an autogenerated conversion function.
+func Convert_infrastructure_MachineReinstall_To_v1alpha3_MachineReinstall(in *infrastructure.MachineReinstall, out *MachineReinstall, s conversion.Scope) error {
+	return autoConvert_infrastructure_MachineReinstall_To_v1alpha3_MachineReinstall(in, out, s)
+}
+
+func autoConvert_v1alpha3_MachineReinstallSpec_To_infrastructure_MachineReinstallSpec(in *MachineReinstallSpec, out *infrastructure.MachineReinstallSpec, s conversion.Scope) error {
+	out.Image = in.Image
+	out.Reason = in.Reason
+	out.Force = in.Force
+	return nil
+}
+
+// Convert_v1alpha3_MachineReinstallSpec_To_infrastructure_MachineReinstallSpec is an autogenerated conversion function.
+func Convert_v1alpha3_MachineReinstallSpec_To_infrastructure_MachineReinstallSpec(in *MachineReinstallSpec, out *infrastructure.MachineReinstallSpec, s conversion.Scope) error {
+	return autoConvert_v1alpha3_MachineReinstallSpec_To_infrastructure_MachineReinstallSpec(in, out, s)
+}
+
+func autoConvert_infrastructure_MachineReinstallSpec_To_v1alpha3_MachineReinstallSpec(in *infrastructure.MachineReinstallSpec, out *MachineReinstallSpec, s conversion.Scope) error {
+	out.Image = in.Image
+	out.Reason = in.Reason
+	out.Force = in.Force
+	return nil
+}
+
+// Convert_infrastructure_MachineReinstallSpec_To_v1alpha3_MachineReinstallSpec is an autogenerated conversion function.
+func Convert_infrastructure_MachineReinstallSpec_To_v1alpha3_MachineReinstallSpec(in *infrastructure.MachineReinstallSpec, out *MachineReinstallSpec, s conversion.Scope) error {
+	return autoConvert_infrastructure_MachineReinstallSpec_To_v1alpha3_MachineReinstallSpec(in, out, s)
+}
+
+func autoConvert_v1alpha3_MachineReinstallStatus_To_infrastructure_MachineReinstallStatus(in *MachineReinstallStatus, out *infrastructure.MachineReinstallStatus, s conversion.Scope) error {
+	out.Image = in.Image
+	return nil
+}
+
+// Convert_v1alpha3_MachineReinstallStatus_To_infrastructure_MachineReinstallStatus is an autogenerated conversion function.
+func Convert_v1alpha3_MachineReinstallStatus_To_infrastructure_MachineReinstallStatus(in *MachineReinstallStatus, out *infrastructure.MachineReinstallStatus, s conversion.Scope) error {
+	return autoConvert_v1alpha3_MachineReinstallStatus_To_infrastructure_MachineReinstallStatus(in, out, s)
+}
+
+func autoConvert_infrastructure_MachineReinstallStatus_To_v1alpha3_MachineReinstallStatus(in *infrastructure.MachineReinstallStatus, out *MachineReinstallStatus, s conversion.Scope) error {
+	out.Image = in.Image
+	return nil
+}
+
+// Convert_infrastructure_MachineReinstallStatus_To_v1alpha3_MachineReinstallStatus is an autogenerated conversion function.
+func Convert_infrastructure_MachineReinstallStatus_To_v1alpha3_MachineReinstallStatus(in *infrastructure.MachineReinstallStatus, out *MachineReinstallStatus, s conversion.Scope) error {
+	return autoConvert_infrastructure_MachineReinstallStatus_To_v1alpha3_MachineReinstallStatus(in, out, s)
+}
+
 func autoConvert_v1alpha3_MaintenanceWindow_To_infrastructure_MaintenanceWindow(in *MaintenanceWindow, out *infrastructure.MaintenanceWindow, s conversion.Scope) error {
 	out.Days = *(*[]string)(unsafe.Pointer(&in.Days))
 	out.Begin = in.Begin
@@ -1768,6 +2438,7 @@ func autoConvert_v1alpha3_MetalStackFirewallStatus_To_infrastructure_MetalStackF
 	out.WorkloadAccess = (*infrastructure.FirewallWorkloadAccess)(unsafe.Pointer(in.WorkloadAccess))
 	out.Metal = (*infrastructure.Metal)(unsafe.Pointer(in.Metal))
 	out.Allocation = (*infrastructure.MachineAllocation)(unsafe.Pointer(in.Allocation))
+	out.LastOperation = (*infrastructure.MachineOperation)(unsafe.Pointer(in.LastOperation))
 	out.Deletion = (*infrastructure.Deletion)(unsafe.Pointer(in.Deletion))
 	return nil
 }
@@ -1787,6 +2458,7 @@ func autoConvert_infrastructure_MetalStackFirewallStatus_To_v1alpha3_MetalStackF
 	out.Conditions = *(*[]v1.Condition)(unsafe.Pointer(&in.Conditions))
 	out.Metal = (*Metal)(unsafe.Pointer(in.Metal))
 	out.Allocation = (*MachineAllocation)(unsafe.Pointer(in.Allocation))
+	out.LastOperation = (*MachineOperation)(unsafe.Pointer(in.LastOperation))
 	out.Deletion = (*Deletion)(unsafe.Pointer(in.Deletion))
 	out.Distance = in.Distance
 	out.Controller = (*FirewallControllerStatus)(unsafe.Pointer(in.Controller))
@@ -1904,6 +2576,7 @@ func autoConvert_v1alpha3_MetalStackMachineStatus_To_infrastructure_MetalStackMa
 	out.Conditions = *(*[]v1.Condition)(unsafe.Pointer(&in.Conditions))
 	out.Metal = (*infrastructure.Metal)(unsafe.Pointer(in.Metal))
 	out.Allocation = (*infrastructure.MachineAllocation)(unsafe.Pointer(in.Allocation))
+	out.LastOperation = (*infrastructure.MachineOperation)(unsafe.Pointer(in.LastOperation))
 	out.Deletion = (*infrastructure.Deletion)(unsafe.Pointer(in.Deletion))
 	return nil
 }
@@ -1923,6 +2596,7 @@ func autoConvert_infrastructure_MetalStackMachineStatus_To_v1alpha3_MetalStackMa
 	out.Conditions = *(*[]v1.Condition)(unsafe.Pointer(&in.Conditions))
 	out.Metal = (*Metal)(unsafe.Pointer(in.Metal))
 	out.Allocation = (*MachineAllocation)(unsafe.Pointer(in.Allocation))
+	out.LastOperation = (*MachineOperation)(unsafe.Pointer(in.LastOperation))
 	out.Deletion = (*Deletion)(unsafe.Pointer(in.Deletion))
 	return nil
 }
@@ -2062,6 +2736,218 @@ func Convert_infrastructure_MetalStackMachineTemplateStatus_To_v1alpha3_MetalSta
 	return autoConvert_infrastructure_MetalStackMachineTemplateStatus_To_v1alpha3_MetalStackMachineTemplateStatus(in, out, s)
 }
 
+func autoConvert_v1alpha3_MetalStackRemediation_To_infrastructure_MetalStackRemediation(in *MetalStackRemediation, out *infrastructure.MetalStackRemediation, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	if err := Convert_v1alpha3_MetalStackRemediationSpec_To_infrastructure_MetalStackRemediationSpec(&in.Spec, &out.Spec, s); err != nil {
+		return err
+	}
+	if err := Convert_v1alpha3_MetalStackRemediationStatus_To_infrastructure_MetalStackRemediationStatus(&in.Status, &out.Status, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_v1alpha3_MetalStackRemediation_To_infrastructure_MetalStackRemediation is an autogenerated conversion function.
+func Convert_v1alpha3_MetalStackRemediation_To_infrastructure_MetalStackRemediation(in *MetalStackRemediation, out *infrastructure.MetalStackRemediation, s conversion.Scope) error {
+	return autoConvert_v1alpha3_MetalStackRemediation_To_infrastructure_MetalStackRemediation(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackRemediation_To_v1alpha3_MetalStackRemediation(in *infrastructure.MetalStackRemediation, out *MetalStackRemediation, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	if err := Convert_infrastructure_MetalStackRemediationSpec_To_v1alpha3_MetalStackRemediationSpec(&in.Spec, &out.Spec, s); err != nil {
+		return err
+	}
+	if err := Convert_infrastructure_MetalStackRemediationStatus_To_v1alpha3_MetalStackRemediationStatus(&in.Status, &out.Status, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_infrastructure_MetalStackRemediation_To_v1alpha3_MetalStackRemediation is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackRemediation_To_v1alpha3_MetalStackRemediation(in *infrastructure.MetalStackRemediation, out *MetalStackRemediation, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackRemediation_To_v1alpha3_MetalStackRemediation(in, out, s)
+}
+
+func autoConvert_v1alpha3_MetalStackRemediationList_To_infrastructure_MetalStackRemediationList(in *MetalStackRemediationList, out *infrastructure.MetalStackRemediationList, s conversion.Scope) error {
+	out.ListMeta = in.ListMeta
+	out.Items = *(*[]infrastructure.MetalStackRemediation)(unsafe.Pointer(&in.Items))
+	return nil
+}
+
+// Convert_v1alpha3_MetalStackRemediationList_To_infrastructure_MetalStackRemediationList is an autogenerated conversion function.
+func Convert_v1alpha3_MetalStackRemediationList_To_infrastructure_MetalStackRemediationList(in *MetalStackRemediationList, out *infrastructure.MetalStackRemediationList, s conversion.Scope) error {
+	return autoConvert_v1alpha3_MetalStackRemediationList_To_infrastructure_MetalStackRemediationList(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackRemediationList_To_v1alpha3_MetalStackRemediationList(in *infrastructure.MetalStackRemediationList, out *MetalStackRemediationList, s conversion.Scope) error {
+	out.ListMeta = in.ListMeta
+	out.Items = *(*[]MetalStackRemediation)(unsafe.Pointer(&in.Items))
+	return nil
+}
+
+// Convert_infrastructure_MetalStackRemediationList_To_v1alpha3_MetalStackRemediationList is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackRemediationList_To_v1alpha3_MetalStackRemediationList(in *infrastructure.MetalStackRemediationList, out *MetalStackRemediationList, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackRemediationList_To_v1alpha3_MetalStackRemediationList(in, out, s)
+}
+
+func autoConvert_v1alpha3_MetalStackRemediationSpec_To_infrastructure_MetalStackRemediationSpec(in *MetalStackRemediationSpec, out *infrastructure.MetalStackRemediationSpec, s conversion.Scope) error {
+	if err := Convert_v1alpha3_RemediationStrategy_To_infrastructure_RemediationStrategy(&in.Strategy, &out.Strategy, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_v1alpha3_MetalStackRemediationSpec_To_infrastructure_MetalStackRemediationSpec is an autogenerated conversion function.
+func Convert_v1alpha3_MetalStackRemediationSpec_To_infrastructure_MetalStackRemediationSpec(in *MetalStackRemediationSpec, out *infrastructure.MetalStackRemediationSpec, s conversion.Scope) error {
+	return autoConvert_v1alpha3_MetalStackRemediationSpec_To_infrastructure_MetalStackRemediationSpec(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackRemediationSpec_To_v1alpha3_MetalStackRemediationSpec(in *infrastructure.MetalStackRemediationSpec, out *MetalStackRemediationSpec, s conversion.Scope) error {
+	if err := Convert_infrastructure_RemediationStrategy_To_v1alpha3_RemediationStrategy(&in.Strategy, &out.Strategy, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_infrastructure_MetalStackRemediationSpec_To_v1alpha3_MetalStackRemediationSpec is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackRemediationSpec_To_v1alpha3_MetalStackRemediationSpec(in *infrastructure.MetalStackRemediationSpec, out *MetalStackRemediationSpec, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackRemediationSpec_To_v1alpha3_MetalStackRemediationSpec(in, out, s)
+}
+
+func autoConvert_v1alpha3_MetalStackRemediationStatus_To_infrastructure_MetalStackRemediationStatus(in *MetalStackRemediationStatus, out *infrastructure.MetalStackRemediationStatus, s conversion.Scope) error {
+	out.Phase = infrastructure.RemediationPhase(in.Phase)
+	out.Attempt = in.Attempt
+	out.PhaseTime = (*v1.Time)(unsafe.Pointer(in.PhaseTime))
+	out.Machine = (*infrastructure.RemediatedMachine)(unsafe.Pointer(in.Machine))
+	out.PoweredOff = in.PoweredOff
+	out.FencedNode = in.FencedNode
+	out.Conditions = *(*[]v1.Condition)(unsafe.Pointer(&in.Conditions))
+	return nil
+}
+
+// Convert_v1alpha3_MetalStackRemediationStatus_To_infrastructure_MetalStackRemediationStatus is an autogenerated conversion function.
+func Convert_v1alpha3_MetalStackRemediationStatus_To_infrastructure_MetalStackRemediationStatus(in *MetalStackRemediationStatus, out *infrastructure.MetalStackRemediationStatus, s conversion.Scope) error {
+	return autoConvert_v1alpha3_MetalStackRemediationStatus_To_infrastructure_MetalStackRemediationStatus(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackRemediationStatus_To_v1alpha3_MetalStackRemediationStatus(in *infrastructure.MetalStackRemediationStatus, out *MetalStackRemediationStatus, s conversion.Scope) error {
+	out.Phase = RemediationPhase(in.Phase)
+	out.Attempt = in.Attempt
+	out.PhaseTime = (*v1.Time)(unsafe.Pointer(in.PhaseTime))
+	out.Machine = (*RemediatedMachine)(unsafe.Pointer(in.Machine))
+	out.PoweredOff = in.PoweredOff
+	out.FencedNode = in.FencedNode
+	out.Conditions = *(*[]v1.Condition)(unsafe.Pointer(&in.Conditions))
+	return nil
+}
+
+// Convert_infrastructure_MetalStackRemediationStatus_To_v1alpha3_MetalStackRemediationStatus is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackRemediationStatus_To_v1alpha3_MetalStackRemediationStatus(in *infrastructure.MetalStackRemediationStatus, out *MetalStackRemediationStatus, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackRemediationStatus_To_v1alpha3_MetalStackRemediationStatus(in, out, s)
+}
+
+func autoConvert_v1alpha3_MetalStackRemediationTemplate_To_infrastructure_MetalStackRemediationTemplate(in *MetalStackRemediationTemplate, out *infrastructure.MetalStackRemediationTemplate, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	if err := Convert_v1alpha3_MetalStackRemediationTemplateSpec_To_infrastructure_MetalStackRemediationTemplateSpec(&in.Spec, &out.Spec, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_v1alpha3_MetalStackRemediationTemplate_To_infrastructure_MetalStackRemediationTemplate is an autogenerated conversion function.
+func Convert_v1alpha3_MetalStackRemediationTemplate_To_infrastructure_MetalStackRemediationTemplate(in *MetalStackRemediationTemplate, out *infrastructure.MetalStackRemediationTemplate, s conversion.Scope) error {
+	return autoConvert_v1alpha3_MetalStackRemediationTemplate_To_infrastructure_MetalStackRemediationTemplate(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackRemediationTemplate_To_v1alpha3_MetalStackRemediationTemplate(in *infrastructure.MetalStackRemediationTemplate, out *MetalStackRemediationTemplate, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	if err := Convert_infrastructure_MetalStackRemediationTemplateSpec_To_v1alpha3_MetalStackRemediationTemplateSpec(&in.Spec, &out.Spec, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_infrastructure_MetalStackRemediationTemplate_To_v1alpha3_MetalStackRemediationTemplate is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackRemediationTemplate_To_v1alpha3_MetalStackRemediationTemplate(in *infrastructure.MetalStackRemediationTemplate, out *MetalStackRemediationTemplate, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackRemediationTemplate_To_v1alpha3_MetalStackRemediationTemplate(in, out, s)
+}
+
+func autoConvert_v1alpha3_MetalStackRemediationTemplateList_To_infrastructure_MetalStackRemediationTemplateList(in *MetalStackRemediationTemplateList, out *infrastructure.MetalStackRemediationTemplateList, s conversion.Scope) error {
+	out.ListMeta = in.ListMeta
+	out.Items = *(*[]infrastructure.MetalStackRemediationTemplate)(unsafe.Pointer(&in.Items))
+	return nil
+}
+
+// Convert_v1alpha3_MetalStackRemediationTemplateList_To_infrastructure_MetalStackRemediationTemplateList is an autogenerated conversion function.
+func Convert_v1alpha3_MetalStackRemediationTemplateList_To_infrastructure_MetalStackRemediationTemplateList(in *MetalStackRemediationTemplateList, out *infrastructure.MetalStackRemediationTemplateList, s conversion.Scope) error {
+	return autoConvert_v1alpha3_MetalStackRemediationTemplateList_To_infrastructure_MetalStackRemediationTemplateList(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackRemediationTemplateList_To_v1alpha3_MetalStackRemediationTemplateList(in *infrastructure.MetalStackRemediationTemplateList, out *MetalStackRemediationTemplateList, s conversion.Scope) error {
+	out.ListMeta = in.ListMeta
+	out.Items = *(*[]MetalStackRemediationTemplate)(unsafe.Pointer(&in.Items))
+	return nil
+}
+
+// Convert_infrastructure_MetalStackRemediationTemplateList_To_v1alpha3_MetalStackRemediationTemplateList is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackRemediationTemplateList_To_v1alpha3_MetalStackRemediationTemplateList(in *infrastructure.MetalStackRemediationTemplateList, out *MetalStackRemediationTemplateList, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackRemediationTemplateList_To_v1alpha3_MetalStackRemediationTemplateList(in, out, s)
+}
+
+func autoConvert_v1alpha3_MetalStackRemediationTemplateResource_To_infrastructure_MetalStackRemediationTemplateResource(in *MetalStackRemediationTemplateResource, out *infrastructure.MetalStackRemediationTemplateResource, s conversion.Scope) error {
+	if err := Convert_v1alpha3_TemplateMeta_To_infrastructure_TemplateMeta(&in.ObjectMeta, &out.ObjectMeta, s); err != nil {
+		return err
+	}
+	if err := Convert_v1alpha3_MetalStackRemediationSpec_To_infrastructure_MetalStackRemediationSpec(&in.Spec, &out.Spec, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_v1alpha3_MetalStackRemediationTemplateResource_To_infrastructure_MetalStackRemediationTemplateResource is an autogenerated conversion function.
+func Convert_v1alpha3_MetalStackRemediationTemplateResource_To_infrastructure_MetalStackRemediationTemplateResource(in *MetalStackRemediationTemplateResource, out *infrastructure.MetalStackRemediationTemplateResource, s conversion.Scope) error {
+	return autoConvert_v1alpha3_MetalStackRemediationTemplateResource_To_infrastructure_MetalStackRemediationTemplateResource(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackRemediationTemplateResource_To_v1alpha3_MetalStackRemediationTemplateResource(in *infrastructure.MetalStackRemediationTemplateResource, out *MetalStackRemediationTemplateResource, s conversion.Scope) error {
+	if err := Convert_infrastructure_TemplateMeta_To_v1alpha3_TemplateMeta(&in.ObjectMeta, &out.ObjectMeta, s); err != nil {
+		return err
+	}
+	if err := Convert_infrastructure_MetalStackRemediationSpec_To_v1alpha3_MetalStackRemediationSpec(&in.Spec, &out.Spec, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_infrastructure_MetalStackRemediationTemplateResource_To_v1alpha3_MetalStackRemediationTemplateResource is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackRemediationTemplateResource_To_v1alpha3_MetalStackRemediationTemplateResource(in *infrastructure.MetalStackRemediationTemplateResource, out *MetalStackRemediationTemplateResource, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackRemediationTemplateResource_To_v1alpha3_MetalStackRemediationTemplateResource(in, out, s)
+}
+
+func autoConvert_v1alpha3_MetalStackRemediationTemplateSpec_To_infrastructure_MetalStackRemediationTemplateSpec(in *MetalStackRemediationTemplateSpec, out *infrastructure.MetalStackRemediationTemplateSpec, s conversion.Scope) error {
+	if err := Convert_v1alpha3_MetalStackRemediationTemplateResource_To_infrastructure_MetalStackRemediationTemplateResource(&in.Template, &out.Template, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_v1alpha3_MetalStackRemediationTemplateSpec_To_infrastructure_MetalStackRemediationTemplateSpec is an autogenerated conversion function.
+func Convert_v1alpha3_MetalStackRemediationTemplateSpec_To_infrastructure_MetalStackRemediationTemplateSpec(in *MetalStackRemediationTemplateSpec, out *infrastructure.MetalStackRemediationTemplateSpec, s conversion.Scope) error {
+	return autoConvert_v1alpha3_MetalStackRemediationTemplateSpec_To_infrastructure_MetalStackRemediationTemplateSpec(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackRemediationTemplateSpec_To_v1alpha3_MetalStackRemediationTemplateSpec(in *infrastructure.MetalStackRemediationTemplateSpec, out *MetalStackRemediationTemplateSpec, s conversion.Scope) error {
+	if err := Convert_infrastructure_MetalStackRemediationTemplateResource_To_v1alpha3_MetalStackRemediationTemplateResource(&in.Template, &out.Template, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_infrastructure_MetalStackRemediationTemplateSpec_To_v1alpha3_MetalStackRemediationTemplateSpec is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackRemediationTemplateSpec_To_v1alpha3_MetalStackRemediationTemplateSpec(in *infrastructure.MetalStackRemediationTemplateSpec, out *MetalStackRemediationTemplateSpec, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackRemediationTemplateSpec_To_v1alpha3_MetalStackRemediationTemplateSpec(in, out, s)
+}
+
 func autoConvert_v1alpha3_NodeInfo_To_infrastructure_NodeInfo(in *NodeInfo, out *infrastructure.NodeInfo, s conversion.Scope) error {
 	out.Architecture = in.Architecture
 	out.OperatingSystem = in.OperatingSystem
@@ -2130,6 +3016,52 @@ func autoConvert_infrastructure_PrivateNetwork_To_v1alpha3_PrivateNetwork(in *in
 // Convert_infrastructure_PrivateNetwork_To_v1alpha3_PrivateNetwork is an autogenerated conversion function.
 func Convert_infrastructure_PrivateNetwork_To_v1alpha3_PrivateNetwork(in *infrastructure.PrivateNetwork, out *PrivateNetwork, s conversion.Scope) error {
 	return autoConvert_infrastructure_PrivateNetwork_To_v1alpha3_PrivateNetwork(in, out, s)
+}
+
+func autoConvert_v1alpha3_RemediatedMachine_To_infrastructure_RemediatedMachine(in *RemediatedMachine, out *infrastructure.RemediatedMachine, s conversion.Scope) error {
+	out.Name = in.Name
+	out.AllocationUUID = in.AllocationUUID
+	return nil
+}
+
+// Convert_v1alpha3_RemediatedMachine_To_infrastructure_RemediatedMachine is an autogenerated conversion function.
+func Convert_v1alpha3_RemediatedMachine_To_infrastructure_RemediatedMachine(in *RemediatedMachine, out *infrastructure.RemediatedMachine, s conversion.Scope) error {
+	return autoConvert_v1alpha3_RemediatedMachine_To_infrastructure_RemediatedMachine(in, out, s)
+}
+
+func autoConvert_infrastructure_RemediatedMachine_To_v1alpha3_RemediatedMachine(in *infrastructure.RemediatedMachine, out *RemediatedMachine, s conversion.Scope) error {
+	out.Name = in.Name
+	out.AllocationUUID = in.AllocationUUID
+	return nil
+}
+
+// Convert_infrastructure_RemediatedMachine_To_v1alpha3_RemediatedMachine is an autogenerated conversion function.
+func Convert_infrastructure_RemediatedMachine_To_v1alpha3_RemediatedMachine(in *infrastructure.RemediatedMachine, out *RemediatedMachine, s conversion.Scope) error {
+	return autoConvert_infrastructure_RemediatedMachine_To_v1alpha3_RemediatedMachine(in, out, s)
+}
+
+func autoConvert_v1alpha3_RemediationStrategy_To_infrastructure_RemediationStrategy(in *RemediationStrategy, out *infrastructure.RemediationStrategy, s conversion.Scope) error {
+	out.Type = infrastructure.RemediationStrategyType(in.Type)
+	out.RetryLimit = in.RetryLimit
+	out.Timeout = (*v1.Duration)(unsafe.Pointer(in.Timeout))
+	return nil
+}
+
+// Convert_v1alpha3_RemediationStrategy_To_infrastructure_RemediationStrategy is an autogenerated conversion function.
+func Convert_v1alpha3_RemediationStrategy_To_infrastructure_RemediationStrategy(in *RemediationStrategy, out *infrastructure.RemediationStrategy, s conversion.Scope) error {
+	return autoConvert_v1alpha3_RemediationStrategy_To_infrastructure_RemediationStrategy(in, out, s)
+}
+
+func autoConvert_infrastructure_RemediationStrategy_To_v1alpha3_RemediationStrategy(in *infrastructure.RemediationStrategy, out *RemediationStrategy, s conversion.Scope) error {
+	out.Type = RemediationStrategyType(in.Type)
+	out.RetryLimit = in.RetryLimit
+	out.Timeout = (*v1.Duration)(unsafe.Pointer(in.Timeout))
+	return nil
+}
+
+// Convert_infrastructure_RemediationStrategy_To_v1alpha3_RemediationStrategy is an autogenerated conversion function.
+func Convert_infrastructure_RemediationStrategy_To_v1alpha3_RemediationStrategy(in *infrastructure.RemediationStrategy, out *RemediationStrategy, s conversion.Scope) error {
+	return autoConvert_infrastructure_RemediationStrategy_To_v1alpha3_RemediationStrategy(in, out, s)
 }
 
 func autoConvert_v1alpha3_SecretReference_To_infrastructure_SecretReference(in *SecretReference, out *infrastructure.SecretReference, s conversion.Scope) error {

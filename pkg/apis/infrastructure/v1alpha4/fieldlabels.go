@@ -13,11 +13,13 @@ import (
 // besides metadata.name and metadata.namespace. Their values are set in
 // pkg/registry.
 var selectableFields = map[string][]string{
-	"MetalStackCluster":         {"status.ready"},
-	"MetalStackClusterTemplate": {},
-	"MetalStackFirewall":        {"spec.providerID", "status.metal.managed", "status.metal.phase", "status.ready"},
-	"MetalStackMachine":         {"spec.providerID", "status.metal.managed", "status.metal.phase", "status.ready"},
-	"MetalStackMachineTemplate": {},
+	"MetalStackCluster":             {"status.ready"},
+	"MetalStackClusterTemplate":     {},
+	"MetalStackFirewall":            {"spec.providerID", "status.metal.managed", "status.metal.phase", "status.ready"},
+	"MetalStackMachine":             {"spec.providerID", "status.metal.managed", "status.metal.phase", "status.ready"},
+	"MetalStackMachineTemplate":     {},
+	"MetalStackRemediation":         {},
+	"MetalStackRemediationTemplate": {},
 }
 
 func addFieldLabelConversionFuncs(scheme *runtime.Scheme) error {

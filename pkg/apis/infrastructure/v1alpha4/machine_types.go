@@ -8,6 +8,14 @@ import (
 
 // +genclient
 // +genclient:method=Allocate,verb=create,subresource=allocation,input=Allocation,result=MetalStackMachine
+// +genclient:method=RequestPower,verb=create,subresource=power,input=MachinePower,result=MachinePower
+// +genclient:method=GetPower,verb=get,subresource=power,result=MachinePower
+// +genclient:method=Identify,verb=create,subresource=identify,input=MachineIdentify,result=MachineIdentify
+// +genclient:method=ReadConsolePassword,verb=create,subresource=consolepassword,input=MachineConsolePassword,result=MachineConsolePassword
+// +genclient:method=GetLog,verb=get,subresource=log,result=MachineLog
+// +genclient:method=Reinstall,verb=create,subresource=reinstall,input=MachineReinstall,result=MachineReinstall
+// +genclient:method=Lock,verb=create,subresource=lock,input=MachineLock,result=MachineLock
+// +genclient:method=GetLock,verb=get,subresource=lock,result=MachineLock
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
 // MetalStackMachine is a machine of metal-stack for one node of a Kubernetes
@@ -204,6 +212,14 @@ type MetalStackMachineStatus struct {
 	//     part of Ready.
 	//   - ImageUpToDate is False, with the reason NewerImageAvailable, while spec.image is an
 	//     alias that stands for a newer image than is installed; otherwise it does not exist.
+	//   - PowerRequested is about the power action in status.lastOperation: True with Sent or,
+	//     when an event of the machine followed, EventObserved; Unknown with Requested or
+	//     OutcomeUncertain; False with Refused.
+	//   - Reinstalling is True while the machine is marked for a reinstallation: Marked while its
+	//     operating system still runs, and Installing. Otherwise it does not exist.
+	//   - MetalIssues is True while the machine has issues that an operator of metal-stack looks
+	//     after: CrashLoop, FailedReclaim, Dead, Silent, LastEventError, DuplicateAddress,
+	//     DuplicateASN, or SeveralIssues. Otherwise it does not exist.
 	//   - Paused is True while the controller manager does not reconcile the object.
 	// +optional
 	// +listType=map
@@ -220,6 +236,11 @@ type MetalStackMachineStatus struct {
 	// set from the first attempt on.
 	// +optional
 	Allocation *MachineAllocation `json:"allocation,omitempty"`
+
+	// lastOperation is the API server's record of the power action or reinstallation that was
+	// requested last by a subresource of this object.
+	// +optional
+	LastOperation *MachineOperation `json:"lastOperation,omitempty"`
 
 	// deletion is the API server's record of the request that deleted this
 	// object. It is set together with metadata.deletionTimestamp; objects that were

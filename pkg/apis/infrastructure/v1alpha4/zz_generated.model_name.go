@@ -128,6 +128,86 @@ func (in MachineAllocation) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MachineConsolePassword) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MachineConsolePassword"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MachineConsolePasswordSpec) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MachineConsolePasswordSpec"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MachineConsolePasswordStatus) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MachineConsolePasswordStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MachineIdentify) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MachineIdentify"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MachineIdentifySpec) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MachineIdentifySpec"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MachineLock) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MachineLock"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MachineLockSpec) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MachineLockSpec"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MachineLockStatus) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MachineLockStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MachineLog) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MachineLog"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MachineOperation) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MachineOperation"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MachinePower) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MachinePower"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MachinePowerSpec) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MachinePowerSpec"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MachinePowerStatus) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MachinePowerStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MachineReinstall) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MachineReinstall"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MachineReinstallSpec) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MachineReinstallSpec"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MachineReinstallStatus) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MachineReinstallStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in MaintenanceWindow) OpenAPIModelName() string {
 	return "io.x-k8s.cluster.infrastructure.v1alpha4.MaintenanceWindow"
 }
@@ -263,6 +343,46 @@ func (in MetalStackMachineTemplateStatus) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackRemediation) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackRemediation"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackRemediationList) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackRemediationList"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackRemediationSpec) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackRemediationSpec"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackRemediationStatus) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackRemediationStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackRemediationTemplate) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackRemediationTemplate"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackRemediationTemplateList) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackRemediationTemplateList"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackRemediationTemplateResource) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackRemediationTemplateResource"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackRemediationTemplateSpec) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackRemediationTemplateSpec"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in NodeInfo) OpenAPIModelName() string {
 	return "io.x-k8s.cluster.infrastructure.v1alpha4.NodeInfo"
 }
@@ -275,6 +395,16 @@ func (in PrefixLengths) OpenAPIModelName() string {
 // OpenAPIModelName returns the OpenAPI model name for this type.
 func (in PrivateNetwork) OpenAPIModelName() string {
 	return "io.x-k8s.cluster.infrastructure.v1alpha4.PrivateNetwork"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in RemediatedMachine) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.RemediatedMachine"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in RemediationStrategy) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.RemediationStrategy"
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.

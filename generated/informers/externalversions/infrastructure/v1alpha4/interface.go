@@ -20,6 +20,10 @@ type Interface interface {
 	MetalStackMachines() MetalStackMachineInformer
 	// MetalStackMachineTemplates returns a MetalStackMachineTemplateInformer.
 	MetalStackMachineTemplates() MetalStackMachineTemplateInformer
+	// MetalStackRemediations returns a MetalStackRemediationInformer.
+	MetalStackRemediations() MetalStackRemediationInformer
+	// MetalStackRemediationTemplates returns a MetalStackRemediationTemplateInformer.
+	MetalStackRemediationTemplates() MetalStackRemediationTemplateInformer
 }
 
 type version struct {
@@ -56,4 +60,14 @@ func (v *version) MetalStackMachines() MetalStackMachineInformer {
 // MetalStackMachineTemplates returns a MetalStackMachineTemplateInformer.
 func (v *version) MetalStackMachineTemplates() MetalStackMachineTemplateInformer {
 	return &metalStackMachineTemplateInformer{factory: v.factory, namespace: v.namespace, tweakListOptions: v.tweakListOptions}
+}
+
+// MetalStackRemediations returns a MetalStackRemediationInformer.
+func (v *version) MetalStackRemediations() MetalStackRemediationInformer {
+	return &metalStackRemediationInformer{factory: v.factory, namespace: v.namespace, tweakListOptions: v.tweakListOptions}
+}
+
+// MetalStackRemediationTemplates returns a MetalStackRemediationTemplateInformer.
+func (v *version) MetalStackRemediationTemplates() MetalStackRemediationTemplateInformer {
+	return &metalStackRemediationTemplateInformer{factory: v.factory, namespace: v.namespace, tweakListOptions: v.tweakListOptions}
 }

@@ -13,3 +13,7 @@ type MetalStackFirewallExpansion interface{}
 type MetalStackMachineExpansion interface{}
 
 type MetalStackMachineTemplateExpansion interface{}
+
+type MetalStackRemediationExpansion interface{}
+
+type MetalStackRemediationTemplateExpansion interface{}

@@ -19,6 +19,8 @@ type InfrastructureV1alpha3Interface interface {
 	MetalStackFirewallsGetter
 	MetalStackMachinesGetter
 	MetalStackMachineTemplatesGetter
+	MetalStackRemediationsGetter
+	MetalStackRemediationTemplatesGetter
 }
 
 // InfrastructureV1alpha3Client is used to interact with features provided by the infrastructure.cluster.x-k8s.io group.
@@ -44,6 +46,14 @@ func (c *InfrastructureV1alpha3Client) MetalStackMachines(namespace string) Meta
 
 func (c *InfrastructureV1alpha3Client) MetalStackMachineTemplates(namespace string) MetalStackMachineTemplateInterface {
 	return newMetalStackMachineTemplates(c, namespace)
+}
+
+func (c *InfrastructureV1alpha3Client) MetalStackRemediations(namespace string) MetalStackRemediationInterface {
+	return newMetalStackRemediations(c, namespace)
+}
+
+func (c *InfrastructureV1alpha3Client) MetalStackRemediationTemplates(namespace string) MetalStackRemediationTemplateInterface {
+	return newMetalStackRemediationTemplates(c, namespace)
 }
 
 // NewForConfig creates a new InfrastructureV1alpha3Client for the given config.

@@ -38,6 +38,14 @@ type MetalStackFirewallInterface interface {
 	// Add a +genclient:noStatus comment above the type to avoid generating ApplyStatus().
 	ApplyStatus(ctx context.Context, metalStackFirewall *applyconfigurationinfrastructurev1alpha3.MetalStackFirewallApplyConfiguration, opts v1.ApplyOptions) (result *infrastructurev1alpha3.MetalStackFirewall, err error)
 	Allocate(ctx context.Context, metalStackFirewallName string, allocation *infrastructurev1alpha3.Allocation, opts v1.CreateOptions) (*infrastructurev1alpha3.MetalStackFirewall, error)
+	RequestPower(ctx context.Context, metalStackFirewallName string, machinePower *infrastructurev1alpha3.MachinePower, opts v1.CreateOptions) (*infrastructurev1alpha3.MachinePower, error)
+	GetPower(ctx context.Context, metalStackFirewallName string, options v1.GetOptions) (*infrastructurev1alpha3.MachinePower, error)
+	Identify(ctx context.Context, metalStackFirewallName string, machineIdentify *infrastructurev1alpha3.MachineIdentify, opts v1.CreateOptions) (*infrastructurev1alpha3.MachineIdentify, error)
+	ReadConsolePassword(ctx context.Context, metalStackFirewallName string, machineConsolePassword *infrastructurev1alpha3.MachineConsolePassword, opts v1.CreateOptions) (*infrastructurev1alpha3.MachineConsolePassword, error)
+	GetLog(ctx context.Context, metalStackFirewallName string, options v1.GetOptions) (*infrastructurev1alpha3.MachineLog, error)
+	Reinstall(ctx context.Context, metalStackFirewallName string, machineReinstall *infrastructurev1alpha3.MachineReinstall, opts v1.CreateOptions) (*infrastructurev1alpha3.MachineReinstall, error)
+	Lock(ctx context.Context, metalStackFirewallName string, machineLock *infrastructurev1alpha3.MachineLock, opts v1.CreateOptions) (*infrastructurev1alpha3.MachineLock, error)
+	GetLock(ctx context.Context, metalStackFirewallName string, options v1.GetOptions) (*infrastructurev1alpha3.MachineLock, error)
 
 	MetalStackFirewallExpansion
 }
@@ -73,6 +81,123 @@ func (c *metalStackFirewalls) Allocate(ctx context.Context, metalStackFirewallNa
 		SubResource("allocation").
 		VersionedParams(&opts, scheme.ParameterCodec).
 		Body(allocation).
+		Do(ctx).
+		Into(result)
+	return
+}
+
+// RequestPower takes the representation of a machinePower and creates it.  Returns the server's representation of the machinePower, and an error, if there is any.
+func (c *metalStackFirewalls) RequestPower(ctx context.Context, metalStackFirewallName string, machinePower *infrastructurev1alpha3.MachinePower, opts v1.CreateOptions) (result *infrastructurev1alpha3.MachinePower, err error) {
+	result = &infrastructurev1alpha3.MachinePower{}
+	err = c.GetClient().Post().
+		Namespace(c.GetNamespace()).
+		Resource("metalstackfirewalls").
+		Name(metalStackFirewallName).
+		SubResource("power").
+		VersionedParams(&opts, scheme.ParameterCodec).
+		Body(machinePower).
+		Do(ctx).
+		Into(result)
+	return
+}
+
+// GetPower takes name of the metalStackFirewall, and returns the corresponding infrastructurev1alpha3.MachinePower object, and an error if there is any.
+func (c *metalStackFirewalls) GetPower(ctx context.Context, metalStackFirewallName string, options v1.GetOptions) (result *infrastructurev1alpha3.MachinePower, err error) {
+	result = &infrastructurev1alpha3.MachinePower{}
+	err = c.GetClient().Get().
+		Namespace(c.GetNamespace()).
+		Resource("metalstackfirewalls").
+		Name(metalStackFirewallName).
+		SubResource("power").
+		VersionedParams(&options, scheme.ParameterCodec).
+		Do(ctx).
+		Into(result)
+	return
+}
+
+// Identify takes the representation of a machineIdentify and creates it.  Returns the server's representation of the machineIdentify, and an error, if there is any.
+func (c *metalStackFirewalls) Identify(ctx context.Context, metalStackFirewallName string, machineIdentify *infrastructurev1alpha3.MachineIdentify, opts v1.CreateOptions) (result *infrastructurev1alpha3.MachineIdentify, err error) {
+	result = &infrastructurev1alpha3.MachineIdentify{}
+	err = c.GetClient().Post().
+		Namespace(c.GetNamespace()).
+		Resource("metalstackfirewalls").
+		Name(metalStackFirewallName).
+		SubResource("identify").
+		VersionedParams(&opts, scheme.ParameterCodec).
+		Body(machineIdentify).
+		Do(ctx).
+		Into(result)
+	return
+}
+
+// ReadConsolePassword takes the representation of a machineConsolePassword and creates it.  Returns the server's representation of the machineConsolePassword, and an error, if there is any.
+func (c *metalStackFirewalls) ReadConsolePassword(ctx context.Context, metalStackFirewallName string, machineConsolePassword *infrastructurev1alpha3.MachineConsolePassword, opts v1.CreateOptions) (result *infrastructurev1alpha3.MachineConsolePassword, err error) {
+	result = &infrastructurev1alpha3.MachineConsolePassword{}
+	err = c.GetClient().Post().
+		Namespace(c.GetNamespace()).
+		Resource("metalstackfirewalls").
+		Name(metalStackFirewallName).
+		SubResource("consolepassword").
+		VersionedParams(&opts, scheme.ParameterCodec).
+		Body(machineConsolePassword).
+		Do(ctx).
+		Into(result)
+	return
+}
+
+// GetLog takes name of the metalStackFirewall, and returns the corresponding infrastructurev1alpha3.MachineLog object, and an error if there is any.
+func (c *metalStackFirewalls) GetLog(ctx context.Context, metalStackFirewallName string, options v1.GetOptions) (result *infrastructurev1alpha3.MachineLog, err error) {
+	result = &infrastructurev1alpha3.MachineLog{}
+	err = c.GetClient().Get().
+		Namespace(c.GetNamespace()).
+		Resource("metalstackfirewalls").
+		Name(metalStackFirewallName).
+		SubResource("log").
+		VersionedParams(&options, scheme.ParameterCodec).
+		Do(ctx).
+		Into(result)
+	return
+}
+
+// Reinstall takes the representation of a machineReinstall and creates it.  Returns the server's representation of the machineReinstall, and an error, if there is any.
+func (c *metalStackFirewalls) Reinstall(ctx context.Context, metalStackFirewallName string, machineReinstall *infrastructurev1alpha3.MachineReinstall, opts v1.CreateOptions) (result *infrastructurev1alpha3.MachineReinstall, err error) {
+	result = &infrastructurev1alpha3.MachineReinstall{}
+	err = c.GetClient().Post().
+		Namespace(c.GetNamespace()).
+		Resource("metalstackfirewalls").
+		Name(metalStackFirewallName).
+		SubResource("reinstall").
+		VersionedParams(&opts, scheme.ParameterCodec).
+		Body(machineReinstall).
+		Do(ctx).
+		Into(result)
+	return
+}
+
+// Lock takes the representation of a machineLock and creates it.  Returns the server's representation of the machineLock, and an error, if there is any.
+func (c *metalStackFirewalls) Lock(ctx context.Context, metalStackFirewallName string, machineLock *infrastructurev1alpha3.MachineLock, opts v1.CreateOptions) (result *infrastructurev1alpha3.MachineLock, err error) {
+	result = &infrastructurev1alpha3.MachineLock{}
+	err = c.GetClient().Post().
+		Namespace(c.GetNamespace()).
+		Resource("metalstackfirewalls").
+		Name(metalStackFirewallName).
+		SubResource("lock").
+		VersionedParams(&opts, scheme.ParameterCodec).
+		Body(machineLock).
+		Do(ctx).
+		Into(result)
+	return
+}
+
+// GetLock takes name of the metalStackFirewall, and returns the corresponding infrastructurev1alpha3.MachineLock object, and an error if there is any.
+func (c *metalStackFirewalls) GetLock(ctx context.Context, metalStackFirewallName string, options v1.GetOptions) (result *infrastructurev1alpha3.MachineLock, err error) {
+	result = &infrastructurev1alpha3.MachineLock{}
+	err = c.GetClient().Get().
+		Namespace(c.GetNamespace()).
+		Resource("metalstackfirewalls").
+		Name(metalStackFirewallName).
+		SubResource("lock").
+		VersionedParams(&options, scheme.ParameterCodec).
 		Do(ctx).
 		Into(result)
 	return

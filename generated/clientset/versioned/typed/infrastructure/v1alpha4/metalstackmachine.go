@@ -38,6 +38,14 @@ type MetalStackMachineInterface interface {
 	// Add a +genclient:noStatus comment above the type to avoid generating ApplyStatus().
 	ApplyStatus(ctx context.Context, metalStackMachine *applyconfigurationinfrastructurev1alpha4.MetalStackMachineApplyConfiguration, opts v1.ApplyOptions) (result *infrastructurev1alpha4.MetalStackMachine, err error)
 	Allocate(ctx context.Context, metalStackMachineName string, allocation *infrastructurev1alpha4.Allocation, opts v1.CreateOptions) (*infrastructurev1alpha4.MetalStackMachine, error)
+	RequestPower(ctx context.Context, metalStackMachineName string, machinePower *infrastructurev1alpha4.MachinePower, opts v1.CreateOptions) (*infrastructurev1alpha4.MachinePower, error)
+	GetPower(ctx context.Context, metalStackMachineName string, options v1.GetOptions) (*infrastructurev1alpha4.MachinePower, error)
+	Identify(ctx context.Context, metalStackMachineName string, machineIdentify *infrastructurev1alpha4.MachineIdentify, opts v1.CreateOptions) (*infrastructurev1alpha4.MachineIdentify, error)
+	ReadConsolePassword(ctx context.Context, metalStackMachineName string, machineConsolePassword *infrastructurev1alpha4.MachineConsolePassword, opts v1.CreateOptions) (*infrastructurev1alpha4.MachineConsolePassword, error)
+	GetLog(ctx context.Context, metalStackMachineName string, options v1.GetOptions) (*infrastructurev1alpha4.MachineLog, error)
+	Reinstall(ctx context.Context, metalStackMachineName string, machineReinstall *infrastructurev1alpha4.MachineReinstall, opts v1.CreateOptions) (*infrastructurev1alpha4.MachineReinstall, error)
+	Lock(ctx context.Context, metalStackMachineName string, machineLock *infrastructurev1alpha4.MachineLock, opts v1.CreateOptions) (*infrastructurev1alpha4.MachineLock, error)
+	GetLock(ctx context.Context, metalStackMachineName string, options v1.GetOptions) (*infrastructurev1alpha4.MachineLock, error)
 
 	MetalStackMachineExpansion
 }
@@ -73,6 +81,123 @@ func (c *metalStackMachines) Allocate(ctx context.Context, metalStackMachineName
 		SubResource("allocation").
 		VersionedParams(&opts, scheme.ParameterCodec).
 		Body(allocation).
+		Do(ctx).
+		Into(result)
+	return
+}
+
+// RequestPower takes the representation of a machinePower and creates it.  Returns the server's representation of the machinePower, and an error, if there is any.
+func (c *metalStackMachines) RequestPower(ctx context.Context, metalStackMachineName string, machinePower *infrastructurev1alpha4.MachinePower, opts v1.CreateOptions) (result *infrastructurev1alpha4.MachinePower, err error) {
+	result = &infrastructurev1alpha4.MachinePower{}
+	err = c.GetClient().Post().
+		Namespace(c.GetNamespace()).
+		Resource("metalstackmachines").
+		Name(metalStackMachineName).
+		SubResource("power").
+		VersionedParams(&opts, scheme.ParameterCodec).
+		Body(machinePower).
+		Do(ctx).
+		Into(result)
+	return
+}
+
+// GetPower takes name of the metalStackMachine, and returns the corresponding infrastructurev1alpha4.MachinePower object, and an error if there is any.
+func (c *metalStackMachines) GetPower(ctx context.Context, metalStackMachineName string, options v1.GetOptions) (result *infrastructurev1alpha4.MachinePower, err error) {
+	result = &infrastructurev1alpha4.MachinePower{}
+	err = c.GetClient().Get().
+		Namespace(c.GetNamespace()).
+		Resource("metalstackmachines").
+		Name(metalStackMachineName).
+		SubResource("power").
+		VersionedParams(&options, scheme.ParameterCodec).
+		Do(ctx).
+		Into(result)
+	return
+}
+
+// Identify takes the representation of a machineIdentify and creates it.  Returns the server's representation of the machineIdentify, and an error, if there is any.
+func (c *metalStackMachines) Identify(ctx context.Context, metalStackMachineName string, machineIdentify *infrastructurev1alpha4.MachineIdentify, opts v1.CreateOptions) (result *infrastructurev1alpha4.MachineIdentify, err error) {
+	result = &infrastructurev1alpha4.MachineIdentify{}
+	err = c.GetClient().Post().
+		Namespace(c.GetNamespace()).
+		Resource("metalstackmachines").
+		Name(metalStackMachineName).
+		SubResource("identify").
+		VersionedParams(&opts, scheme.ParameterCodec).
+		Body(machineIdentify).
+		Do(ctx).
+		Into(result)
+	return
+}
+
+// ReadConsolePassword takes the representation of a machineConsolePassword and creates it.  Returns the server's representation of the machineConsolePassword, and an error, if there is any.
+func (c *metalStackMachines) ReadConsolePassword(ctx context.Context, metalStackMachineName string, machineConsolePassword *infrastructurev1alpha4.MachineConsolePassword, opts v1.CreateOptions) (result *infrastructurev1alpha4.MachineConsolePassword, err error) {
+	result = &infrastructurev1alpha4.MachineConsolePassword{}
+	err = c.GetClient().Post().
+		Namespace(c.GetNamespace()).
+		Resource("metalstackmachines").
+		Name(metalStackMachineName).
+		SubResource("consolepassword").
+		VersionedParams(&opts, scheme.ParameterCodec).
+		Body(machineConsolePassword).
+		Do(ctx).
+		Into(result)
+	return
+}
+
+// GetLog takes name of the metalStackMachine, and returns the corresponding infrastructurev1alpha4.MachineLog object, and an error if there is any.
+func (c *metalStackMachines) GetLog(ctx context.Context, metalStackMachineName string, options v1.GetOptions) (result *infrastructurev1alpha4.MachineLog, err error) {
+	result = &infrastructurev1alpha4.MachineLog{}
+	err = c.GetClient().Get().
+		Namespace(c.GetNamespace()).
+		Resource("metalstackmachines").
+		Name(metalStackMachineName).
+		SubResource("log").
+		VersionedParams(&options, scheme.ParameterCodec).
+		Do(ctx).
+		Into(result)
+	return
+}
+
+// Reinstall takes the representation of a machineReinstall and creates it.  Returns the server's representation of the machineReinstall, and an error, if there is any.
+func (c *metalStackMachines) Reinstall(ctx context.Context, metalStackMachineName string, machineReinstall *infrastructurev1alpha4.MachineReinstall, opts v1.CreateOptions) (result *infrastructurev1alpha4.MachineReinstall, err error) {
+	result = &infrastructurev1alpha4.MachineReinstall{}
+	err = c.GetClient().Post().
+		Namespace(c.GetNamespace()).
+		Resource("metalstackmachines").
+		Name(metalStackMachineName).
+		SubResource("reinstall").
+		VersionedParams(&opts, scheme.ParameterCodec).
+		Body(machineReinstall).
+		Do(ctx).
+		Into(result)
+	return
+}
+
+// Lock takes the representation of a machineLock and creates it.  Returns the server's representation of the machineLock, and an error, if there is any.
+func (c *metalStackMachines) Lock(ctx context.Context, metalStackMachineName string, machineLock *infrastructurev1alpha4.MachineLock, opts v1.CreateOptions) (result *infrastructurev1alpha4.MachineLock, err error) {
+	result = &infrastructurev1alpha4.MachineLock{}
+	err = c.GetClient().Post().
+		Namespace(c.GetNamespace()).
+		Resource("metalstackmachines").
+		Name(metalStackMachineName).
+		SubResource("lock").
+		VersionedParams(&opts, scheme.ParameterCodec).
+		Body(machineLock).
+		Do(ctx).
+		Into(result)
+	return
+}
+
+// GetLock takes name of the metalStackMachine, and returns the corresponding infrastructurev1alpha4.MachineLock object, and an error if there is any.
+func (c *metalStackMachines) GetLock(ctx context.Context, metalStackMachineName string, options v1.GetOptions) (result *infrastructurev1alpha4.MachineLock, err error) {
+	result = &infrastructurev1alpha4.MachineLock{}
+	err = c.GetClient().Get().
+		Namespace(c.GetNamespace()).
+		Resource("metalstackmachines").
+		Name(metalStackMachineName).
+		SubResource("lock").
+		VersionedParams(&options, scheme.ParameterCodec).
 		Do(ctx).
 		Into(result)
 	return

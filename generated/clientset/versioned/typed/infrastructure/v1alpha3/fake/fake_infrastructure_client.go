@@ -34,6 +34,14 @@ func (c *FakeInfrastructureV1alpha3) MetalStackMachineTemplates(namespace string
 	return newFakeMetalStackMachineTemplates(c, namespace)
 }
 
+func (c *FakeInfrastructureV1alpha3) MetalStackRemediations(namespace string) v1alpha3.MetalStackRemediationInterface {
+	return newFakeMetalStackRemediations(c, namespace)
+}
+
+func (c *FakeInfrastructureV1alpha3) MetalStackRemediationTemplates(namespace string) v1alpha3.MetalStackRemediationTemplateInterface {
+	return newFakeMetalStackRemediationTemplates(c, namespace)
+}
+
 // RESTClient returns a RESTClient that is used to communicate
 // with API server by this client implementation.
 func (c *FakeInfrastructureV1alpha3) RESTClient() rest.Interface {

@@ -53,3 +53,99 @@ func (c *fakeMetalStackFirewalls) Allocate(ctx context.Context, metalStackFirewa
 	}
 	return obj.(*v1alpha3.MetalStackFirewall), err
 }
+
+// RequestPower takes the representation of a machinePower and creates it.  Returns the server's representation of the machinePower, and an error, if there is any.
+func (c *fakeMetalStackFirewalls) RequestPower(ctx context.Context, metalStackFirewallName string, machinePower *v1alpha3.MachinePower, opts v1.CreateOptions) (result *v1alpha3.MachinePower, err error) {
+	emptyResult := &v1alpha3.MachinePower{}
+	obj, err := c.Fake.
+		Invokes(testing.NewCreateSubresourceActionWithOptions(c.Resource(), metalStackFirewallName, "power", c.Namespace(), machinePower, opts), emptyResult)
+
+	if obj == nil {
+		return emptyResult, err
+	}
+	return obj.(*v1alpha3.MachinePower), err
+}
+
+// GetPower takes name of the metalStackFirewall, and returns the corresponding machinePower object, and an error if there is any.
+func (c *fakeMetalStackFirewalls) GetPower(ctx context.Context, metalStackFirewallName string, options v1.GetOptions) (result *v1alpha3.MachinePower, err error) {
+	emptyResult := &v1alpha3.MachinePower{}
+	obj, err := c.Fake.
+		Invokes(testing.NewGetSubresourceActionWithOptions(c.Resource(), c.Namespace(), "power", metalStackFirewallName, options), emptyResult)
+
+	if obj == nil {
+		return emptyResult, err
+	}
+	return obj.(*v1alpha3.MachinePower), err
+}
+
+// Identify takes the representation of a machineIdentify and creates it.  Returns the server's representation of the machineIdentify, and an error, if there is any.
+func (c *fakeMetalStackFirewalls) Identify(ctx context.Context, metalStackFirewallName string, machineIdentify *v1alpha3.MachineIdentify, opts v1.CreateOptions) (result *v1alpha3.MachineIdentify, err error) {
+	emptyResult := &v1alpha3.MachineIdentify{}
+	obj, err := c.Fake.
+		Invokes(testing.NewCreateSubresourceActionWithOptions(c.Resource(), metalStackFirewallName, "identify", c.Namespace(), machineIdentify, opts), emptyResult)
+
+	if obj == nil {
+		return emptyResult, err
+	}
+	return obj.(*v1alpha3.MachineIdentify), err
+}
+
+// ReadConsolePassword takes the representation of a machineConsolePassword and creates it.  Returns the server's representation of the machineConsolePassword, and an error, if there is any.
+func (c *fakeMetalStackFirewalls) ReadConsolePassword(ctx context.Context, metalStackFirewallName string, machineConsolePassword *v1alpha3.MachineConsolePassword, opts v1.CreateOptions) (result *v1alpha3.MachineConsolePassword, err error) {
+	emptyResult := &v1alpha3.MachineConsolePassword{}
+	obj, err := c.Fake.
+		Invokes(testing.NewCreateSubresourceActionWithOptions(c.Resource(), metalStackFirewallName, "consolepassword", c.Namespace(), machineConsolePassword, opts), emptyResult)
+
+	if obj == nil {
+		return emptyResult, err
+	}
+	return obj.(*v1alpha3.MachineConsolePassword), err
+}
+
+// GetLog takes name of the metalStackFirewall, and returns the corresponding machineLog object, and an error if there is any.
+func (c *fakeMetalStackFirewalls) GetLog(ctx context.Context, metalStackFirewallName string, options v1.GetOptions) (result *v1alpha3.MachineLog, err error) {
+	emptyResult := &v1alpha3.MachineLog{}
+	obj, err := c.Fake.
+		Invokes(testing.NewGetSubresourceActionWithOptions(c.Resource(), c.Namespace(), "log", metalStackFirewallName, options), emptyResult)
+
+	if obj == nil {
+		return emptyResult, err
+	}
+	return obj.(*v1alpha3.MachineLog), err
+}
+
+// Reinstall takes the representation of a machineReinstall and creates it.  Returns the server's representation of the machineReinstall, and an error, if there is any.
+func (c *fakeMetalStackFirewalls) Reinstall(ctx context.Context, metalStackFirewallName string, machineReinstall *v1alpha3.MachineReinstall, opts v1.CreateOptions) (result *v1alpha3.MachineReinstall, err error) {
+	emptyResult := &v1alpha3.MachineReinstall{}
+	obj, err := c.Fake.
+		Invokes(testing.NewCreateSubresourceActionWithOptions(c.Resource(), metalStackFirewallName, "reinstall", c.Namespace(), machineReinstall, opts), emptyResult)
+
+	if obj == nil {
+		return emptyResult, err
+	}
+	return obj.(*v1alpha3.MachineReinstall), err
+}
+
+// Lock takes the representation of a machineLock and creates it.  Returns the server's representation of the machineLock, and an error, if there is any.
+func (c *fakeMetalStackFirewalls) Lock(ctx context.Context, metalStackFirewallName string, machineLock *v1alpha3.MachineLock, opts v1.CreateOptions) (result *v1alpha3.MachineLock, err error) {
+	emptyResult := &v1alpha3.MachineLock{}
+	obj, err := c.Fake.
+		Invokes(testing.NewCreateSubresourceActionWithOptions(c.Resource(), metalStackFirewallName, "lock", c.Namespace(), machineLock, opts), emptyResult)
+
+	if obj == nil {
+		return emptyResult, err
+	}
+	return obj.(*v1alpha3.MachineLock), err
+}
+
+// GetLock takes name of the metalStackFirewall, and returns the corresponding machineLock object, and an error if there is any.
+func (c *fakeMetalStackFirewalls) GetLock(ctx context.Context, metalStackFirewallName string, options v1.GetOptions) (result *v1alpha3.MachineLock, err error) {
+	emptyResult := &v1alpha3.MachineLock{}
+	obj, err := c.Fake.
+		Invokes(testing.NewGetSubresourceActionWithOptions(c.Resource(), c.Namespace(), "lock", metalStackFirewallName, options), emptyResult)
+
+	if obj == nil {
+		return emptyResult, err
+	}
+	return obj.(*v1alpha3.MachineLock), err
+}

@@ -34,6 +34,14 @@ func (c *FakeInfrastructureV1alpha4) MetalStackMachineTemplates(namespace string
 	return newFakeMetalStackMachineTemplates(c, namespace)
 }
 
+func (c *FakeInfrastructureV1alpha4) MetalStackRemediations(namespace string) v1alpha4.MetalStackRemediationInterface {
+	return newFakeMetalStackRemediations(c, namespace)
+}
+
+func (c *FakeInfrastructureV1alpha4) MetalStackRemediationTemplates(namespace string) v1alpha4.MetalStackRemediationTemplateInterface {
+	return newFakeMetalStackRemediationTemplates(c, namespace)
+}
+
 // RESTClient returns a RESTClient that is used to communicate
 // with API server by this client implementation.
 func (c *FakeInfrastructureV1alpha4) RESTClient() rest.Interface {

@@ -53,3 +53,99 @@ func (c *fakeMetalStackMachines) Allocate(ctx context.Context, metalStackMachine
 	}
 	return obj.(*v1alpha4.MetalStackMachine), err
 }
+
+// RequestPower takes the representation of a machinePower and creates it.  Returns the server's representation of the machinePower, and an error, if there is any.
+func (c *fakeMetalStackMachines) RequestPower(ctx context.Context, metalStackMachineName string, machinePower *v1alpha4.MachinePower, opts v1.CreateOptions) (result *v1alpha4.MachinePower, err error) {
+	emptyResult := &v1alpha4.MachinePower{}
+	obj, err := c.Fake.
+		Invokes(testing.NewCreateSubresourceActionWithOptions(c.Resource(), metalStackMachineName, "power", c.Namespace(), machinePower, opts), emptyResult)
+
+	if obj == nil {
+		return emptyResult, err
+	}
+	return obj.(*v1alpha4.MachinePower), err
+}
+
+// GetPower takes name of the metalStackMachine, and returns the corresponding machinePower object, and an error if there is any.
+func (c *fakeMetalStackMachines) GetPower(ctx context.Context, metalStackMachineName string, options v1.GetOptions) (result *v1alpha4.MachinePower, err error) {
+	emptyResult := &v1alpha4.MachinePower{}
+	obj, err := c.Fake.
+		Invokes(testing.NewGetSubresourceActionWithOptions(c.Resource(), c.Namespace(), "power", metalStackMachineName, options), emptyResult)
+
+	if obj == nil {
+		return emptyResult, err
+	}
+	return obj.(*v1alpha4.MachinePower), err
+}
+
+// Identify takes the representation of a machineIdentify and creates it.  Returns the server's representation of the machineIdentify, and an error, if there is any.
+func (c *fakeMetalStackMachines) Identify(ctx context.Context, metalStackMachineName string, machineIdentify *v1alpha4.MachineIdentify, opts v1.CreateOptions) (result *v1alpha4.MachineIdentify, err error) {
+	emptyResult := &v1alpha4.MachineIdentify{}
+	obj, err := c.Fake.
+		Invokes(testing.NewCreateSubresourceActionWithOptions(c.Resource(), metalStackMachineName, "identify", c.Namespace(), machineIdentify, opts), emptyResult)
+
+	if obj == nil {
+		return emptyResult, err
+	}
+	return obj.(*v1alpha4.MachineIdentify), err
+}
+
+// ReadConsolePassword takes the representation of a machineConsolePassword and creates it.  Returns the server's representation of the machineConsolePassword, and an error, if there is any.
+func (c *fakeMetalStackMachines) ReadConsolePassword(ctx context.Context, metalStackMachineName string, machineConsolePassword *v1alpha4.MachineConsolePassword, opts v1.CreateOptions) (result *v1alpha4.MachineConsolePassword, err error) {
+	emptyResult := &v1alpha4.MachineConsolePassword{}
+	obj, err := c.Fake.
+		Invokes(testing.NewCreateSubresourceActionWithOptions(c.Resource(), metalStackMachineName, "consolepassword", c.Namespace(), machineConsolePassword, opts), emptyResult)
+
+	if obj == nil {
+		return emptyResult, err
+	}
+	return obj.(*v1alpha4.MachineConsolePassword), err
+}
+
+// GetLog takes name of the metalStackMachine, and returns the corresponding machineLog object, and an error if there is any.
+func (c *fakeMetalStackMachines) GetLog(ctx context.Context, metalStackMachineName string, options v1.GetOptions) (result *v1alpha4.MachineLog, err error) {
+	emptyResult := &v1alpha4.MachineLog{}
+	obj, err := c.Fake.
+		Invokes(testing.NewGetSubresourceActionWithOptions(c.Resource(), c.Namespace(), "log", metalStackMachineName, options), emptyResult)
+
+	if obj == nil {
+		return emptyResult, err
+	}
+	return obj.(*v1alpha4.MachineLog), err
+}
+
+// Reinstall takes the representation of a machineReinstall and creates it.  Returns the server's representation of the machineReinstall, and an error, if there is any.
+func (c *fakeMetalStackMachines) Reinstall(ctx context.Context, metalStackMachineName string, machineReinstall *v1alpha4.MachineReinstall, opts v1.CreateOptions) (result *v1alpha4.MachineReinstall, err error) {
+	emptyResult := &v1alpha4.MachineReinstall{}
+	obj, err := c.Fake.
+		Invokes(testing.NewCreateSubresourceActionWithOptions(c.Resource(), metalStackMachineName, "reinstall", c.Namespace(), machineReinstall, opts), emptyResult)
+
+	if obj == nil {
+		return emptyResult, err
+	}
+	return obj.(*v1alpha4.MachineReinstall), err
+}
+
+// Lock takes the representation of a machineLock and creates it.  Returns the server's representation of the machineLock, and an error, if there is any.
+func (c *fakeMetalStackMachines) Lock(ctx context.Context, metalStackMachineName string, machineLock *v1alpha4.MachineLock, opts v1.CreateOptions) (result *v1alpha4.MachineLock, err error) {
+	emptyResult := &v1alpha4.MachineLock{}
+	obj, err := c.Fake.
+		Invokes(testing.NewCreateSubresourceActionWithOptions(c.Resource(), metalStackMachineName, "lock", c.Namespace(), machineLock, opts), emptyResult)
+
+	if obj == nil {
+		return emptyResult, err
+	}
+	return obj.(*v1alpha4.MachineLock), err
+}
+
+// GetLock takes name of the metalStackMachine, and returns the corresponding machineLock object, and an error if there is any.
+func (c *fakeMetalStackMachines) GetLock(ctx context.Context, metalStackMachineName string, options v1.GetOptions) (result *v1alpha4.MachineLock, err error) {
+	emptyResult := &v1alpha4.MachineLock{}
+	obj, err := c.Fake.
+		Invokes(testing.NewGetSubresourceActionWithOptions(c.Resource(), c.Namespace(), "lock", metalStackMachineName, options), emptyResult)
+
+	if obj == nil {
+		return emptyResult, err
+	}
+	return obj.(*v1alpha4.MachineLock), err
+}
