@@ -54,7 +54,7 @@ func requireFields(t *testing.T, path string, typ reflect.Type, p *property) {
 		assert.Equal(t, "array", p.Type, path)
 		requireFields(t, path+"[]", typ.Elem(), p.Items)
 	case reflect.Struct:
-		if typ == reflect.TypeFor[metav1.Time]() || typ == reflect.TypeFor[time.Time]() {
+		if typ == reflect.TypeFor[metav1.Time]() || typ == reflect.TypeFor[metav1.MicroTime]() || typ == reflect.TypeFor[time.Time]() {
 			assert.Equal(t, "string", p.Type, path)
 			return
 		}

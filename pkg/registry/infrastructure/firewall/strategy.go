@@ -57,7 +57,7 @@ func Kind(checks *references.Validator) *registry.Kind[*object, spec, status] {
 			s.ManagementAccess, s.WorkloadAccess = submitted.ManagementAccess, submitted.WorkloadAccess
 		},
 		ValidateStatusUpdate: validation.ValidateFirewallStatusUpdate,
-		ReadOnlyStatusFields: []string{"ready", "addresses", "failureDomain", "metal", "allocation", "deletion"},
+		ReadOnlyStatusFields: []string{"ready", "addresses", "failureDomain", "metal", "allocation", "lastOperation", "deletion"},
 		SelectableFields:     selectableFields,
 		DeleteSelector:       registry.ManagedSelector,
 		Columns:              columns(),

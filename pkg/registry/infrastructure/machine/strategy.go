@@ -55,7 +55,7 @@ func Kind(checks *references.Validator) *registry.Kind[*object, spec, status] {
 			s.Conditions = registry.MergeConditions(s.Conditions, submitted.Conditions, begun)
 		},
 		ValidateStatusUpdate: validation.ValidateMachineStatusUpdate,
-		ReadOnlyStatusFields: []string{"ready", "addresses", "failureDomain", "metal", "allocation", "deletion"},
+		ReadOnlyStatusFields: []string{"ready", "addresses", "failureDomain", "metal", "allocation", "lastOperation", "deletion"},
 		SelectableFields:     selectableFields,
 		DeleteSelector:       registry.ManagedSelector,
 		Columns:              columns(),

@@ -75,6 +75,7 @@ func TestStatusUpdate_TakesWhatIsRecordedOfAFirewallController(t *testing.T) {
 		f.Status.Ready, f.Status.Distance, f.Status.Controller = true, recorded.Distance, recorded.Controller
 		f.Status.ManagementAccess, f.Status.WorkloadAccess = recorded.ManagementAccess, recorded.WorkloadAccess
 		f.Status.Conditions = append(f.Status.Conditions, connected, upToDate)
+		f.Status.LastOperation = &infrastructure.MachineOperation{Action: "On"}
 	})
 	require.NoError(t, err)
 	// What is recorded is in the record: a change of the spec does not touch it.
@@ -89,6 +90,7 @@ func TestStatusUpdate_TakesWhatIsRecordedOfAFirewallController(t *testing.T) {
 	assert.Equal(t, recorded.WorkloadAccess, out.Status.WorkloadAccess)
 	assert.True(t, meta.IsStatusConditionTrue(out.Status.Conditions, infrastructure.ConditionControllerConnected))
 	assert.Nil(t, meta.FindStatusCondition(out.Status.Conditions, infrastructure.ConditionImageUpToDate), "the server computes it")
+	assert.Nil(t, out.Status.LastOperation, "the server records it")
 
 	_, err = update(t, status, "fw", func(f *infrastructure.MetalStackFirewall) { f.Status.Distance = 9 })
 	require.ErrorContains(t, err, "status.distance: Invalid value: 9")
