@@ -17,6 +17,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/operations"
 )
 
 // Limits of the parts of a request's body. The body itself is limited in bytes, but
@@ -28,6 +29,9 @@ const (
 	// maxBody has room for an allocation with 1 MiB of user data in base64, and
 	// for an object with a record of 1 MiB.
 	maxBody = 3 << 19
+	// maxOperationBody is for requests to operate a machine: a few short fields, and
+	// metadata.
+	maxOperationBody = 16 << 10
 	// maxEntries are those of one list or map, and maxValues those of all.
 	maxEntries = 1024
 	maxValues  = 100_000
@@ -50,7 +54,16 @@ func withBodyLimits(next http.Handler) http.Handler {
 			next.ServeHTTP(w, req)
 			return
 		}
-		body, err := io.ReadAll(io.LimitReader(req.Body, maxBody+1))
+		limit := maxBody
+		if operations.Subresources.Has(info.Subresource) {
+			limit = maxOperationBody
+		}
+		body, err := io.ReadAll(io.LimitReader(req.Body, int64(limit)+1))
+		if err == nil && len(body) > limit && limit < maxBody {
+			err := apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit for requests to %s/%s is %d KiB", info.Resource, info.Subresource, limit>>10))
+			responsewriters.ErrorNegotiated(err, scheme.Codecs, scheme.StorageVersion, w, req)
+			return
+		}
 		if err == nil {
 			if invalid := checkBody(body, info.Subresource == "allocation"); invalid != nil {
 				err := apierrors.NewInvalid(infrastructure.Kind(kindOf[info.Resource]), info.Name, field.ErrorList{invalid})

@@ -149,7 +149,7 @@ func (c *Config) Complete() (CompletedConfig, error) {
 	}
 	registerStalled()
 	if generic.AuditPolicyRuleEvaluator != nil {
-		generic.AuditPolicyRuleEvaluator = allocationAuditPolicy{generic.AuditPolicyRuleEvaluator}
+		generic.AuditPolicyRuleEvaluator = secretsAuditPolicy{generic.AuditPolicyRuleEvaluator}
 	}
 	return CompletedConfig{&completedConfig{Generic: c.Generic.Complete(), Extra: &c.Extra, limiter: limiter}}, nil
 }

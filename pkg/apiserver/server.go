@@ -24,6 +24,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/projection"
 	"metal-stack.io/infrastructure-apiserver/pkg/refresh"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/operations"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/rest"
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
@@ -73,7 +74,8 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	}()
 	chain := c.Generic.BuildHandlerChainFunc
 	c.Generic.BuildHandlerChainFunc = func(handler http.Handler, generic *server.Config) http.Handler {
-		inside := registry.WithUserAgent(registry.WithKeptEncodings(s.gate.wrap(withYAMLLimit(withBodyLimits(withWarningLimits(handler)))), rest.Serializer()))
+		limited := s.gate.wrap(withYAMLLimit(withBodyLimits(withWarningLimits(withoutStoredSecrets(operations.WithUnlockReason(handler))))))
+		inside := registry.WithUserAgent(registry.WithKeptEncodings(limited, rest.Serializer()))
 		whole := chain(c.limiter.WithRetainedSlot(inside), generic)
 		return withStallTimeout(c.limiter.WithLimits(whole, newHealthProbes(handler)), c.Extra.StallTimeout)
 	}
@@ -112,7 +114,11 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	s.recoverer = allocation.NewRecoverer(s.protocol)
 	allocation.RegisterMetrics()
 	tenancy.RegisterMetrics()
-	if err := s.Generic.InstallAPIGroup(resources.APIGroup(s.protocol, metalapi.NewServer(s.observer, s.metal, s.protocol, clock.RealClock{}))); err != nil {
+	backends := rest.Backends{
+		Allocator: s.protocol, MetalAPI: metalapi.NewServer(s.observer, s.metal, s.protocol, clock.RealClock{}),
+		Authorizer: s.visibility,
+	}
+	if err := s.Generic.InstallAPIGroup(resources.APIGroup(backends)); err != nil {
 		return nil, fmt.Errorf("failed to install the API: %w", err)
 	}
 	if c.Extra.ServeFirewalls {

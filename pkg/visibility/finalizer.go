@@ -7,15 +7,10 @@ import (
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
-	"k8s.io/klog/v2"
 )
-
-// retryAfterSeconds is when clients retry after the authorizer made no decision.
-const retryAfterSeconds = 1
 
 // AuthorizeFinalizerRemoval returns an API status unless the user may remove a
 // finalizer of an object that holds metal: 403 if the user may not delete the
@@ -28,12 +23,7 @@ func (r *Resolver) AuthorizeFinalizerRemoval(ctx context.Context, u user.Info, r
 	})
 	switch {
 	case err != nil:
-		if ctx.Err() == nil {
-			klog.FromContext(ctx).Error(err, "Failed to authorize the removal of a finalizer", "user", u.GetName(), "resource", resource, "namespace", namespace, "name", name)
-		}
-		unavailable := apierrors.NewServiceUnavailable(fmt.Sprintf("authorizer unavailable: cannot check whether user %q may delete %s/allocation: retry", u.GetName(), resource.Resource))
-		unavailable.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: retryAfterSeconds}
-		return unavailable
+		return undecided(ctx, err, u, "delete", resource.Resource+"/allocation", namespace, name)
 	case !allowed:
 		return apierrors.NewForbidden(resource, name, fmt.Errorf(
 			"metadata.finalizers: %s cannot be removed while the object holds metal: user %q cannot delete resource %q in namespace %q, and the metal would stay allocated without an object that shows it. Delete the object and wait: the controller manager releases the metal and then removes the finalizer; the condition Deleting says what it waits for",

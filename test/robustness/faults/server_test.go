@@ -91,7 +91,7 @@ func (s *server) assemble(client *metalclient.Client) {
 		Clock: s.env.clocks[s.name], Timing: s.env.breaks.timing, CrashPoint: s.at,
 	})
 	s.recoverer = allocation.NewRecoverer(s.protocol)
-	s.storage = resources.APIGroup(s.protocol, nil).VersionedResourcesStorageMap["v1alpha4"]
+	s.storage = resources.APIGroup(infrarest.Backends{Allocator: s.protocol}).VersionedResourcesStorageMap["v1alpha4"]
 }
 
 // live competes for the Lease, and does the active server's work while it holds

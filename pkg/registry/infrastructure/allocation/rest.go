@@ -5,7 +5,6 @@ package allocation
 import (
 	"context"
 	"fmt"
-	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,10 +19,6 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/validation"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
 )
-
-// deadlineMargin is how long before the request's deadline an answer is given:
-// the generic server would say no more than that time is up.
-const deadlineMargin = time.Second
 
 // Operations are what the allocation protocol does for one kind.
 type Operations[T registry.Object] struct {
@@ -93,7 +88,7 @@ func (r *REST[T]) Create(ctx context.Context, name string, obj runtime.Object, v
 	if _, err := r.objects.Get(ctx, namespace, name); err != nil {
 		return nil, err
 	}
-	ctx, cancel := withDeadlineMargin(ctx)
+	ctx, cancel := registry.WithDeadlineMargin(ctx)
 	defer cancel()
 	return object(r.operations.Allocate(ctx, namespace, name, body))
 }
@@ -117,7 +112,7 @@ func (r *REST[T]) Delete(ctx context.Context, name string, validate rest.Validat
 	if options != nil && dryrun.IsDryRun(options.DryRun) {
 		ctx = r.operations.WithDryRun(ctx)
 	}
-	ctx, cancel := withDeadlineMargin(ctx)
+	ctx, cancel := registry.WithDeadlineMargin(ctx)
 	defer cancel()
 	var uid types.UID
 	if preconditions.UID != nil {
@@ -133,11 +128,8 @@ func (r *REST[T]) current(ctx context.Context, namespace, name string, p metav1.
 	if err != nil {
 		return nil, err
 	}
-	if p.UID != nil && *p.UID != obj.GetUID() {
-		return nil, apierrors.NewConflict(r.resource, name, fmt.Errorf("UID precondition failed: expected %s, found %s", *p.UID, obj.GetUID()))
-	}
-	if p.ResourceVersion != nil && *p.ResourceVersion != obj.GetResourceVersion() {
-		return nil, apierrors.NewConflict(r.resource, name, fmt.Errorf("resourceVersion precondition failed: expected %s, found %s", *p.ResourceVersion, obj.GetResourceVersion()))
+	if err := registry.CheckPreconditions(r.resource, obj, p); err != nil {
+		return nil, err
 	}
 	return obj, nil
 }
@@ -167,11 +159,4 @@ func object[T registry.Object](obj T, err error) (runtime.Object, error) {
 		return nil, err
 	}
 	return obj, nil
-}
-
-func withDeadlineMargin(ctx context.Context) (context.Context, context.CancelFunc) {
-	if deadline, ok := ctx.Deadline(); ok {
-		return context.WithDeadline(ctx, deadline.Add(-deadlineMargin))
-	}
-	return context.WithCancel(ctx)
 }

@@ -16,6 +16,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry"
 )
 
 type node = *infrastructure.MetalStackMachine
@@ -93,7 +94,7 @@ func TestREST_AnswersBeforeTheDeadline(t *testing.T) {
 		<-ctx.Done()
 		return nil, apierrors.NewTimeoutError("goes on in the background", 1)
 	}})
-	ctx, cancel := context.WithTimeout(request.WithNamespace(context.Background(), "team-a"), deadlineMargin+50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(request.WithNamespace(context.Background(), "team-a"), registry.DeadlineMargin+50*time.Millisecond)
 	defer cancel()
 	_, err := r.Create(ctx, "node-1", &infrastructure.Allocation{}, nil, &metav1.CreateOptions{})
 	assert.True(t, apierrors.IsTimeout(err), "%v", err)

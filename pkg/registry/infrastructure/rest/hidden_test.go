@@ -18,12 +18,17 @@ import (
 	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger/memory"
 	"metal-stack.io/infrastructure-apiserver/pkg/projection"
 	allocationrest "metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/allocation"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machine"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/operations"
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 )
+
+// noOperator fails whoever calls it.
+type noOperator struct{ operations.Operator }
 
 // Whatever verb a user may use, records of a Namespace that is gone are not there.
 func TestHiddenNamespace_NoVerbReachesItsRecords(t *testing.T) {
@@ -53,6 +58,7 @@ func TestHiddenNamespace_NoVerbReachesItsRecords(t *testing.T) {
 			return nil, nil
 		},
 	}, &infrastructure.MetalStackMachine{})
+	served := w.subresources(Backends{Allocator: noAllocator{}, Operator: noOperator{}}, scheme.StorageVersion)
 	ctx := in("team-a")
 	for name, try := range map[string]func() error{
 		"get":        func() error { _, err := main.Get(ctx, "node-1", &metav1.GetOptions{}); return err },
@@ -71,6 +77,24 @@ func TestHiddenNamespace_NoVerbReachesItsRecords(t *testing.T) {
 		},
 		"allocate": func() error {
 			_, err := allocation.Create(ctx, "node-1", &infrastructure.Allocation{}, nil, &metav1.CreateOptions{})
+			return err
+		},
+		"get power": func() error {
+			_, err := served["metalstackmachines/power"].(rest.Getter).Get(ctx, "node-1", &metav1.GetOptions{})
+			return err
+		},
+		"get log": func() error {
+			_, err := served["metalstackmachines/log"].(rest.Getter).Get(ctx, "node-1", &metav1.GetOptions{})
+			return err
+		},
+		"request power": func() error {
+			body := &infrastructure.MachinePower{Spec: infrastructure.MachinePowerSpec{Action: infrastructure.PowerOff}}
+			_, err := served["metalstackmachines/power"].(rest.NamedCreater).Create(ctx, "node-1", body, nil, &metav1.CreateOptions{})
+			return err
+		},
+		"read console password": func() error {
+			body := &infrastructure.MachineConsolePassword{Spec: infrastructure.MachineConsolePasswordSpec{Reason: "x"}}
+			_, err := served["metalstackmachines/consolepassword"].(rest.NamedCreater).Create(ctx, "node-1", body, nil, &metav1.CreateOptions{})
 			return err
 		},
 		"release": func() error {

@@ -29,7 +29,7 @@ import (
 // listForms are all that a list can be encoded as.
 func (e *encodingEnvironment) listForms() []form {
 	var all []form
-	group := e.resources.APIGroup(noAllocator{}, nil)
+	group := e.resources.APIGroup(Backends{Allocator: noAllocator{}})
 	for _, gv := range group.PrioritizedVersions {
 		for _, info := range group.NegotiatedSerializer.SupportedMediaTypes() {
 			all = append(all, form{gv.Version, info.MediaType, ""}, form{gv.Version, info.MediaType, "pretty=true"})

@@ -7,6 +7,7 @@ package rest
 import (
 	"context"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -26,6 +27,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machine"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machinetemplate"
 	metalapirest "metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/metalapi"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/operations"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/references"
 )
 
@@ -117,9 +119,19 @@ func defaultGroup() server.APIGroupInfo {
 	return server.NewDefaultAPIGroupInfo(infrastructure.GroupName, scheme.Scheme, scheme.ParameterCodec, scheme.Codecs)
 }
 
+// Backends are what the subresources hand requests over to.
+type Backends struct {
+	Allocator Allocator
+	MetalAPI  metalapirest.Server
+	// Operator operates machines; those that were discovered for users whom Authorizer
+	// allows to.
+	Operator   operations.Operator
+	Authorizer operations.Authorizer
+}
+
 // APIGroup is what the generic server installs. All versions share the
 // storage.
-func (r *Resources) APIGroup(a Allocator, m metalapirest.Server) *server.APIGroupInfo {
+func (r *Resources) APIGroup(b Backends) *server.APIGroupInfo {
 	group := defaultGroup()
 	group.NegotiatedSerializer = serializerOf(group)
 	for _, gv := range group.PrioritizedVersions {
@@ -130,7 +142,7 @@ func (r *Resources) APIGroup(a Allocator, m metalapirest.Server) *server.APIGrou
 				storage[name+"/status"] = resource.status
 			}
 		}
-		for name, sub := range r.subresources(a, m, gv) {
+		for name, sub := range r.subresources(b, gv) {
 			storage[name] = sub
 		}
 		group.VersionedResourcesStorageMap[gv.Version] = storage
@@ -152,9 +164,10 @@ func (r *Resources) FirewallAPIGroup() *server.APIGroupInfo {
 
 // subresources are the imperative ones: what happens to metal, and is asked
 // for by name, has its place here.
-func (r *Resources) subresources(a Allocator, m metalapirest.Server, gv schema.GroupVersion) map[string]rest.Storage {
-	return map[string]rest.Storage{
-		cluster.Resource + "/metalapi": metalapirest.NewREST(r.all[cluster.Resource].main, r.all[machine.Resource].main, r.bindings, m),
+func (r *Resources) subresources(b Backends, gv schema.GroupVersion) map[string]rest.Storage {
+	a := b.Allocator
+	all := map[string]rest.Storage{
+		cluster.Resource + "/metalapi": metalapirest.NewREST(r.all[cluster.Resource].main, r.all[machine.Resource].main, r.bindings, b.MetalAPI),
 		cluster.Resource + "/allocation": allocationrest.NewREST(r.all[cluster.Resource].main, allocationrest.Operations[*infrastructure.MetalStackCluster]{
 			WithDryRun: a.WithDryRun, Allocate: a.AllocateCluster, Release: a.ReleaseCluster,
 		}, versioned(gv, "MetalStackCluster")),
@@ -164,6 +177,43 @@ func (r *Resources) subresources(a Allocator, m metalapirest.Server, gv schema.G
 		firewall.Resource + "/allocation": allocationrest.NewREST(r.all[firewall.Resource].main, allocationrest.Operations[*infrastructure.MetalStackFirewall]{
 			WithDryRun: a.WithDryRun, Allocate: a.AllocateFirewall, Release: a.ReleaseFirewall,
 		}, versioned(gv, "MetalStackFirewall")),
+	}
+	if b.Operator == nil {
+		return all
+	}
+	for name, resource := range r.operated(b) {
+		for subresource, storage := range operations.Storage(resource) {
+			all[name+"/"+subresource] = storage
+		}
+	}
+	return all
+}
+
+// operated are the resources whose machines users operate.
+func (r *Resources) operated(b Backends) map[string]*operations.Resource {
+	machines := allocationrest.NewVisibleRecords[*infrastructure.MetalStackMachine](r.all[machine.Resource].main)
+	firewalls := allocationrest.NewVisibleRecords[*infrastructure.MetalStackFirewall](r.all[firewall.Resource].main)
+	return map[string]*operations.Resource{
+		machine.Resource: {
+			Resource: infrastructure.Resource(machine.Resource), Kind: "MetalStackMachine", Operator: b.Operator, Authorizer: b.Authorizer,
+			Get: func(ctx context.Context, namespace, name string) (metav1.Object, *infrastructure.Metal, error) {
+				m, err := machines.Get(ctx, namespace, name)
+				if err != nil {
+					return nil, nil, err
+				}
+				return m, m.Status.Metal, nil
+			},
+		},
+		firewall.Resource: {
+			Resource: infrastructure.Resource(firewall.Resource), Kind: "MetalStackFirewall", Operator: b.Operator, Authorizer: b.Authorizer,
+			Get: func(ctx context.Context, namespace, name string) (metav1.Object, *infrastructure.Metal, error) {
+				f, err := firewalls.Get(ctx, namespace, name)
+				if err != nil {
+					return nil, nil, err
+				}
+				return f, f.Status.Metal, nil
+			},
+		},
 	}
 }
 

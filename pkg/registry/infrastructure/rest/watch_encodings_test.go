@@ -93,7 +93,7 @@ func newEncodingEnvironment(t *testing.T) *encodingEnvironment {
 func (e *encodingEnvironment) serve(t *testing.T, machines rest.Storage, wrap func(http.Handler) http.Handler) *httptest.Server {
 	t.Helper()
 	container := restful.NewContainer()
-	group := e.resources.APIGroup(noAllocator{}, nil)
+	group := e.resources.APIGroup(Backends{Allocator: noAllocator{}})
 	for _, gv := range group.PrioritizedVersions {
 		version := endpoints.APIGroupVersion{
 			Root: "/apis", GroupVersion: gv, Storage: map[string]rest.Storage{machine.Resource: machines},
@@ -126,7 +126,7 @@ func (f form) isTable() bool { return strings.Contains(f.accept, "as=Table") }
 func (e *encodingEnvironment) forms(t *testing.T) []form {
 	t.Helper()
 	var all []form
-	group := e.resources.APIGroup(noAllocator{}, nil)
+	group := e.resources.APIGroup(Backends{Allocator: noAllocator{}})
 	for _, info := range group.NegotiatedSerializer.SupportedMediaTypes() {
 		if info.StreamSerializer != nil {
 			require.Equal(t, apiruntime.ContentTypeJSON, info.MediaType, "this test reads streams of JSON only")
