@@ -7823,6 +7823,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediationStatus(ref com
 					"phase": {
 						SchemaProps: spec.SchemaProps{
 							Description: "phase is `PoweringOff`, `Fencing`, `PoweringOn` or `Waiting` during an attempt, and `Succeeded` or `Failed` at the end.",
+							MaxLength:   ptr.To[int64](63),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -8202,6 +8203,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_RemediationStrategy(ref common.Refe
 					"type": {
 						SchemaProps: spec.SchemaProps{
 							Description: "type is `Reboot`, the default: the machine is switched off and on again.",
+							MaxLength:   ptr.To[int64](63),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -12456,6 +12458,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediationStatus(ref com
 					"phase": {
 						SchemaProps: spec.SchemaProps{
 							Description: "phase is `PoweringOff`, `Fencing`, `PoweringOn` or `Waiting` during an attempt, and `Succeeded` or `Failed` at the end.",
+							MaxLength:   ptr.To[int64](63),
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -12835,6 +12838,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_RemediationStrategy(ref common.Refe
 					"type": {
 						SchemaProps: spec.SchemaProps{
 							Description: "type is `Reboot`, the default: the machine is switched off and on again.",
+							MaxLength:   ptr.To[int64](63),
 							Type:        []string{"string"},
 							Format:      "",
 						},

@@ -22,6 +22,7 @@ var durationFields = map[string][]string{
 	"firewallSpec":      {"provisioningTimeout"},
 	"spec":              {"provisioningTimeout"},
 	"maintenanceWindow": {"duration"},
+	"strategy":          {"timeout"},
 }
 
 // checkDuration returns an error for the value of a field that is a duration, if the

@@ -111,7 +111,7 @@ func TestDryRun_AnswersWhatTheRealRequestWould(t *testing.T) {
 	objects := dryRunObjects(t, s)
 	for state, objectOf := range objects {
 		for name, ask := range requests {
-			for _, kind := range []string{"MetalStackMachine", "MetalStackFirewall", "MetalStackCluster", "MetalStackMachineTemplate", "MetalStackClusterTemplate"} {
+			for _, kind := range []string{"MetalStackMachine", "MetalStackFirewall", "MetalStackCluster", "MetalStackMachineTemplate", "MetalStackClusterTemplate", "MetalStackRemediation", "MetalStackRemediationTemplate"} {
 				t.Run(state+"/"+name+"/"+kind, func(t *testing.T) {
 					c, obj := objectOf(t, kind)
 					if obj == nil {
@@ -159,6 +159,10 @@ func dryRunObjects(t *testing.T, s *testserver.Server) map[string]func(t *testin
 			spec = map[string]any{"template": map[string]any{"spec": spec}}
 		case "MetalStackClusterTemplate":
 			spec = map[string]any{"template": map[string]any{"spec": map[string]any{"partition": simulator.DefaultPartition}}}
+		case "MetalStackRemediation":
+			spec = map[string]any{"strategy": map[string]any{"retryLimit": int64(2)}}
+		case "MetalStackRemediationTemplate":
+			spec = map[string]any{"template": map[string]any{"spec": map[string]any{"strategy": map[string]any{"retryLimit": int64(2)}}}}
 		}
 		obj := &unstructured.Unstructured{Object: map[string]any{"apiVersion": group + "/v1alpha4", "kind": kind, "spec": spec}}
 		obj.SetName(fmt.Sprintf("x-%d", n))

@@ -356,3 +356,43 @@ const (
 	// ReasonSeveralIssues: there is more than one; the message has all.
 	ReasonSeveralIssues = "SeveralIssues"
 )
+
+// Reasons of Remediated. MetalAPIUnavailable is shared with Allocated, Paused and Reinstalling
+// with the conditions of those names, and WaitingForControlPlane with ControlPlaneEndpointSet:
+// the control plane would not bear that the machine is switched off.
+const (
+	// ReasonRemediated: the Node is ready again. The only one with which it is True.
+	ReasonRemediated = "Remediated"
+
+	// ReasonWaitingForMachine: no Machine of Cluster API owns the remediation, the Machine has
+	// not failed a health check, or its MetalStackMachine cannot be found.
+	ReasonWaitingForMachine = "WaitingForMachine"
+	// ReasonMachineDeleting: the Machine is being deleted, and nothing is done for it.
+	ReasonMachineDeleting = "MachineDeleting"
+	// ReasonPoweringOff, ReasonFencing, ReasonPoweringOn and ReasonWaitingForNode: an attempt is
+	// under way; the message says what is waited for.
+	ReasonPoweringOff    = "PoweringOff"
+	ReasonFencing        = "Fencing"
+	ReasonPoweringOn     = "PoweringOn"
+	ReasonWaitingForNode = "WaitingForNode"
+	// ReasonWorkloadClusterUnavailable: the workload cluster cannot be read, or its Node not be
+	// changed; the message says why. It is tried again.
+	ReasonWorkloadClusterUnavailable = "WorkloadClusterUnavailable"
+	// ReasonPowerRefused: the API server or the metal-api refused a power request; the message
+	// quotes it.
+	ReasonPowerRefused = "PowerRefused"
+
+	// ReasonRetriesExhausted: the Node was not ready after the last attempt. The Machine was
+	// handed back to its owner, as with all that follow.
+	ReasonRetriesExhausted = "RetriesExhausted"
+	// ReasonMachineGone: the machine of the MetalStackMachine is gone, or another one than when
+	// the remediation began.
+	ReasonMachineGone = "MachineGone"
+	// ReasonMachineCrashLoop: the machine is in a crash loop, which a reboot does not end.
+	ReasonMachineCrashLoop = "MachineCrashLoop"
+	// ReasonNodeNeverJoined: the Machine never had a Node, and would not get one by a reboot:
+	// its user data do not run again.
+	ReasonNodeNeverJoined = "NodeNeverJoined"
+	// ReasonNodeGone: the Node was deleted.
+	ReasonNodeGone = "NodeGone"
+)

@@ -14,6 +14,11 @@ const (
 	FirewallFinalizer = "metalstackfirewall." + GroupName
 )
 
+// RemediationFinalizer is on a remediation while its machine may be switched off, or its Node
+// have the out-of-service taint. The controller manager adds it, and removes it when both are
+// undone.
+const RemediationFinalizer = "remediation." + GroupName
+
 // The identity that metal carries: tags `key=value` on machines and addresses,
 // labels on networks. It is written once, when the metal is allocated, so that
 // it is found again after a lost answer, record or management cluster.

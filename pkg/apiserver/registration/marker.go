@@ -26,6 +26,7 @@ const (
 // kinds are the kinds with a marker.
 var kinds = []string{
 	"MetalStackCluster", "MetalStackClusterTemplate", "MetalStackFirewall", "MetalStackMachine", "MetalStackMachineTemplate",
+	"MetalStackRemediation", "MetalStackRemediationTemplate",
 }
 
 // plural is the plural of a kind, as Cluster API forms it.

@@ -158,6 +158,7 @@ type sizedKind struct {
 func sizedKinds() []sizedKind {
 	machine := map[string]any{"image": simulator.MachineImage, "machineType": simulator.SmallSize}
 	cluster := map[string]any{"partition": simulator.DefaultPartition, "publicNetworkID": simulator.InternetNetwork}
+	remediation := map[string]any{"strategy": map[string]any{"type": "Reboot", "retryLimit": 2, "timeout": "10m0s"}}
 	template := func(spec map[string]any) map[string]any {
 		return map[string]any{"template": map[string]any{"spec": spec}}
 	}
@@ -167,6 +168,8 @@ func sizedKinds() []sizedKind {
 		{"MetalStackCluster", "metalstackclusters", cluster},
 		{"MetalStackMachineTemplate", "metalstackmachinetemplates", template(machine)},
 		{"MetalStackClusterTemplate", "metalstackclustertemplates", template(cluster)},
+		{"MetalStackRemediation", "metalstackremediations", remediation},
+		{"MetalStackRemediationTemplate", "metalstackremediationtemplates", template(remediation)},
 	}
 }
 

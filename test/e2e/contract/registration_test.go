@@ -31,7 +31,8 @@ var definitions = schema.GroupVersionResource{Group: "apiextensions.k8s.io", Ver
 var markers = map[string]string{
 	"metalstackclusters": "MetalStackCluster", "metalstackclustertemplates": "MetalStackClusterTemplate",
 	"metalstackmachines": "MetalStackMachine", "metalstackmachinetemplates": "MetalStackMachineTemplate",
-	"metalstackfirewalls": "MetalStackFirewall",
+	"metalstackfirewalls":    "MetalStackFirewall",
+	"metalstackremediations": "MetalStackRemediation", "metalstackremediationtemplates": "MetalStackRemediationTemplate",
 }
 
 // theirs is a definition as cluster-api-provider-metal-stack has it.

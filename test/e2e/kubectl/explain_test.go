@@ -24,12 +24,14 @@ var kinds = map[string]map[string]runtime.Object{
 	"v1alpha3": {
 		"MetalStackCluster": &v1alpha3.MetalStackCluster{}, "MetalStackClusterTemplate": &v1alpha3.MetalStackClusterTemplate{},
 		"MetalStackMachine": &v1alpha3.MetalStackMachine{}, "MetalStackMachineTemplate": &v1alpha3.MetalStackMachineTemplate{},
-		"MetalStackFirewall": &v1alpha3.MetalStackFirewall{},
+		"MetalStackFirewall": &v1alpha3.MetalStackFirewall{}, "MetalStackRemediation": &v1alpha3.MetalStackRemediation{},
+		"MetalStackRemediationTemplate": &v1alpha3.MetalStackRemediationTemplate{},
 	},
 	"v1alpha4": {
 		"MetalStackCluster": &v1alpha4.MetalStackCluster{}, "MetalStackClusterTemplate": &v1alpha4.MetalStackClusterTemplate{},
 		"MetalStackMachine": &v1alpha4.MetalStackMachine{}, "MetalStackMachineTemplate": &v1alpha4.MetalStackMachineTemplate{},
-		"MetalStackFirewall": &v1alpha4.MetalStackFirewall{},
+		"MetalStackFirewall": &v1alpha4.MetalStackFirewall{}, "MetalStackRemediation": &v1alpha4.MetalStackRemediation{},
+		"MetalStackRemediationTemplate": &v1alpha4.MetalStackRemediationTemplate{},
 	},
 }
 

@@ -193,11 +193,13 @@ func apiResourcesShortNamesAndCategory(s *space) {
 		"metalstackfirewalls msf " + group + "/v1alpha4 true MetalStackFirewall",
 		"metalstackmachines msm " + group + "/v1alpha4 true MetalStackMachine",
 		"metalstackmachinetemplates msmt " + group + "/v1alpha4 true MetalStackMachineTemplate",
+		"metalstackremediations msr " + group + "/v1alpha4 true MetalStackRemediation",
+		"metalstackremediationtemplates msrt " + group + "/v1alpha4 true MetalStackRemediationTemplate",
 	}, lines)
 	wide := s.kubectl("api-resources", "--api-group="+group, "--no-headers", "-o=wide")
-	require.Equal(s.t, 5, strings.Count(wide, "create,delete,deletecollection,get,list,patch,update,watch"), wide)
-	require.Equal(s.t, 5, strings.Count(wide, "cluster-api"), wide)
-	require.Equal(s.t, 5, len(compact(s.kubectl("api-resources", "--categories=cluster-api", "--no-headers"))))
+	require.Equal(s.t, 7, strings.Count(wide, "create,delete,deletecollection,get,list,patch,update,watch"), wide)
+	require.Equal(s.t, 7, strings.Count(wide, "cluster-api"), wide)
+	require.Equal(s.t, 7, len(compact(s.kubectl("api-resources", "--categories=cluster-api", "--no-headers"))))
 	versions := s.kubectl("api-versions")
 	require.Contains(s.t, versions, group+"/v1alpha3\n")
 	require.Contains(s.t, versions, group+"/v1alpha4\n")
@@ -237,5 +239,5 @@ func completionOfNamesAndShortNames(s *space) {
 	require.Equal(s.t, []string{"node-1"}, complete("describe", "msm", "no"))
 	require.Equal(s.t, []string{"small"}, complete("delete", "metalstackmachinetemplates", ""))
 	require.ElementsMatch(s.t, []string{"metalstackclusters." + group, "metalstackclustertemplates." + group, "metalstackfirewalls." + group,
-		"metalstackmachines." + group, "metalstackmachinetemplates." + group}, complete("get", "metals"))
+		"metalstackmachines." + group, "metalstackmachinetemplates." + group, "metalstackremediations." + group, "metalstackremediationtemplates." + group}, complete("get", "metals"))
 }

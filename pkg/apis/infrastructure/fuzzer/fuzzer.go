@@ -4,6 +4,9 @@
 package fuzzer
 
 import (
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"sigs.k8s.io/randfill"
 
@@ -27,6 +30,19 @@ func Funcs(serializer.CodecFactory) []any {
 		func(rule *infrastructure.FirewallIngressRule, c randfill.Continue) {
 			c.FillNoCustom(rule)
 			rule.Protocol = anyOf(c, "tcp", "udp")
+		},
+		func(remediation *infrastructure.MetalStackRemediation, c randfill.Continue) {
+			c.FillNoCustom(remediation)
+			strategy := &remediation.Spec.Strategy
+			if strategy.Type == "" {
+				strategy.Type = infrastructure.RemediationReboot
+			}
+			if strategy.RetryLimit == 0 {
+				strategy.RetryLimit = 1
+			}
+			if strategy.Timeout == nil {
+				strategy.Timeout = &metav1.Duration{Duration: time.Minute}
+			}
 		},
 	}
 }

@@ -24,12 +24,14 @@ func TestJSON_EmptyFieldsAreOmitted(t *testing.T) {
 	t.Parallel()
 
 	empty := map[string]string{
-		"MetalStackCluster":         `{"metadata":{},"spec":{"controlPlaneEndpoint":{"port":6443}},"status":{"ready":false}}`,
-		"MetalStackMachine":         `{"metadata":{},"spec":{},"status":{"ready":false}}`,
-		"MetalStackFirewall":        `{"metadata":{},"spec":{},"status":{"ready":false}}`,
-		"MetalStackMachineTemplate": `{"metadata":{},"spec":{"template":{"spec":{}}}}`,
-		"MetalStackClusterTemplate": `{"metadata":{},"spec":{"template":{"spec":{}}}}`,
-		"Allocation":                `{"metadata":{}}`,
+		"MetalStackCluster":             `{"metadata":{},"spec":{"controlPlaneEndpoint":{"port":6443}},"status":{"ready":false}}`,
+		"MetalStackMachine":             `{"metadata":{},"spec":{},"status":{"ready":false}}`,
+		"MetalStackFirewall":            `{"metadata":{},"spec":{},"status":{"ready":false}}`,
+		"MetalStackMachineTemplate":     `{"metadata":{},"spec":{"template":{"spec":{}}}}`,
+		"MetalStackClusterTemplate":     `{"metadata":{},"spec":{"template":{"spec":{}}}}`,
+		"MetalStackRemediation":         `{"metadata":{},"spec":{"strategy":{"type":"Reboot","retryLimit":1,"timeout":"15m0s"}}}`,
+		"MetalStackRemediationTemplate": `{"metadata":{}}`,
+		"Allocation":                    `{"metadata":{}}`,
 	}
 	for _, gv := range []schema.GroupVersion{v1alpha3.SchemeGroupVersion, v1alpha4.SchemeGroupVersion} {
 		for kind, want := range empty {

@@ -84,6 +84,10 @@ func validate(t *testing.T, object runtime.Object) field.ErrorList {
 		return validation.ValidateMachineTemplate(object)
 	case *infrastructure.MetalStackClusterTemplate:
 		return validation.ValidateClusterTemplate(object)
+	case *infrastructure.MetalStackRemediation:
+		return validation.ValidateRemediation(object)
+	case *infrastructure.MetalStackRemediationTemplate:
+		return validation.ValidateRemediationTemplate(object)
 	default:
 		t.Fatalf("no validation for %T", object)
 		return nil

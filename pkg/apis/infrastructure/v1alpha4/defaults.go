@@ -2,7 +2,12 @@
 
 package v1alpha4
 
-import "k8s.io/apimachinery/pkg/runtime"
+import (
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
 
 // Defaults. Templates are not defaulted: the defaults are set in the objects that
 // are created from them, so that a template reads back as it was written.
@@ -12,6 +17,10 @@ const (
 	// DefaultFirewallProtocol is the protocol of a firewall rule; the metal-api
 	// takes a rule without one the same way.
 	DefaultFirewallProtocol = "tcp"
+	// DefaultRemediationRetryLimit is how many attempts a remediation makes.
+	DefaultRemediationRetryLimit int32 = 1
+	// DefaultRemediationTimeout is how long one step of an attempt may take.
+	DefaultRemediationTimeout = 15 * time.Minute
 )
 
 func addDefaultingFuncs(scheme *runtime.Scheme) error {
@@ -35,6 +44,20 @@ func SetDefaults_MetalStackCluster(cluster *MetalStackCluster) {
 // SetDefaults_MetalStackFirewall sets the protocols of its rules.
 func SetDefaults_MetalStackFirewall(firewall *MetalStackFirewall) {
 	setDefaultsFirewallRules(firewall.Spec.Rules)
+}
+
+// SetDefaults_MetalStackRemediation sets the strategy.
+func SetDefaults_MetalStackRemediation(remediation *MetalStackRemediation) {
+	strategy := &remediation.Spec.Strategy
+	if strategy.Type == "" {
+		strategy.Type = RemediationReboot
+	}
+	if strategy.RetryLimit == 0 {
+		strategy.RetryLimit = DefaultRemediationRetryLimit
+	}
+	if strategy.Timeout == nil {
+		strategy.Timeout = &metav1.Duration{Duration: DefaultRemediationTimeout}
+	}
 }
 
 func setDefaultsFirewallRules(rules *FirewallRules) {

@@ -4,6 +4,7 @@ package v1alpha4
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -63,4 +64,16 @@ func TestDefaults_TemplatesAreNotDefaulted(t *testing.T) {
 	}
 	assert.Equal(t, template(), defaulted(t, template()))
 	assert.Equal(t, &MetalStackMachineTemplate{}, defaulted(t, &MetalStackMachineTemplate{}))
+}
+
+func TestDefaults_RemediationHasAStrategy(t *testing.T) {
+	t.Parallel()
+
+	strategy := defaulted(t, &MetalStackRemediation{}).Spec.Strategy
+	assert.Equal(t, RemediationReboot, strategy.Type)
+	assert.EqualValues(t, 1, strategy.RetryLimit)
+	assert.Equal(t, 15*time.Minute, strategy.Timeout.Duration)
+	own := &MetalStackRemediation{Spec: MetalStackRemediationSpec{Strategy: RemediationStrategy{RetryLimit: 3}}}
+	assert.EqualValues(t, 3, defaulted(t, own).Spec.Strategy.RetryLimit)
+	assert.Zero(t, defaulted(t, &MetalStackRemediationTemplate{}).Spec)
 }

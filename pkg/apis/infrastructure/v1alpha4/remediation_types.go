@@ -78,6 +78,7 @@ type MetalStackRemediationSpec struct {
 type RemediationStrategy struct {
 	// type is `Reboot`, the default: the machine is switched off and on again.
 	// +optional
+	// +k8s:validation:maxLength=63
 	Type RemediationStrategyType `json:"type,omitempty"`
 	// retryLimit is how many attempts are made, from 1 to 10; 1 by default.
 	// +optional
@@ -94,6 +95,7 @@ type MetalStackRemediationStatus struct {
 	// phase is `PoweringOff`, `Fencing`, `PoweringOn` or `Waiting` during an attempt, and
 	// `Succeeded` or `Failed` at the end.
 	// +optional
+	// +k8s:validation:maxLength=63
 	Phase RemediationPhase `json:"phase,omitempty"`
 	// attempt is the number of attempts that were begun.
 	// +optional

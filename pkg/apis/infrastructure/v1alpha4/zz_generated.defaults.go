@@ -19,6 +19,8 @@ func RegisterDefaults(scheme *runtime.Scheme) error {
 	scheme.AddTypeDefaultingFunc(&MetalStackClusterList{}, func(obj interface{}) { SetObjectDefaults_MetalStackClusterList(obj.(*MetalStackClusterList)) })
 	scheme.AddTypeDefaultingFunc(&MetalStackFirewall{}, func(obj interface{}) { SetObjectDefaults_MetalStackFirewall(obj.(*MetalStackFirewall)) })
 	scheme.AddTypeDefaultingFunc(&MetalStackFirewallList{}, func(obj interface{}) { SetObjectDefaults_MetalStackFirewallList(obj.(*MetalStackFirewallList)) })
+	scheme.AddTypeDefaultingFunc(&MetalStackRemediation{}, func(obj interface{}) { SetObjectDefaults_MetalStackRemediation(obj.(*MetalStackRemediation)) })
+	scheme.AddTypeDefaultingFunc(&MetalStackRemediationList{}, func(obj interface{}) { SetObjectDefaults_MetalStackRemediationList(obj.(*MetalStackRemediationList)) })
 	return nil
 }
 
@@ -41,5 +43,16 @@ func SetObjectDefaults_MetalStackFirewallList(in *MetalStackFirewallList) {
 	for i := range in.Items {
 		a := &in.Items[i]
 		SetObjectDefaults_MetalStackFirewall(a)
+	}
+}
+
+func SetObjectDefaults_MetalStackRemediation(in *MetalStackRemediation) {
+	SetDefaults_MetalStackRemediation(in)
+}
+
+func SetObjectDefaults_MetalStackRemediationList(in *MetalStackRemediationList) {
+	for i := range in.Items {
+		a := &in.Items[i]
+		SetObjectDefaults_MetalStackRemediation(a)
 	}
 }

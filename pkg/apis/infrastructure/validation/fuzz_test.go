@@ -55,6 +55,19 @@ func TestValidation_NeverPanics(t *testing.T) {
 		ValidateClusterTemplate(&ct)
 		ValidateClusterTemplateUpdate(&ct, &ct2, false)
 
+		var r, r2 infrastructure.MetalStackRemediation
+		fill(&r)
+		fill(&r2)
+		ValidateRemediation(&r)
+		ValidateRemediationUpdate(&r, &r2)
+		ValidateRemediationStatusUpdate(&r, &r2)
+
+		var rt, rt2 infrastructure.MetalStackRemediationTemplate
+		fill(&rt)
+		fill(&rt2)
+		ValidateRemediationTemplate(&rt)
+		ValidateRemediationTemplateUpdate(&rt, &rt2, true)
+
 		var a infrastructure.Allocation
 		fill(&a)
 		ValidateAllocation(&a, "node-1")

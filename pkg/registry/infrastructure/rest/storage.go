@@ -29,6 +29,8 @@ import (
 	metalapirest "metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/metalapi"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/operations"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/references"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/remediation"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/remediationtemplate"
 )
 
 // Allocator allocates and releases metal: pkg/allocation.Protocol.
@@ -79,6 +81,12 @@ func New(getter generic.RESTOptionsGetter, binding registry.Namespaces, visibili
 		return nil, err
 	}
 	if err := add(r, clustertemplate.Kind(checks), binding, visibility, getter); err != nil {
+		return nil, err
+	}
+	if err := add(r, remediation.Kind(), binding, visibility, getter); err != nil {
+		return nil, err
+	}
+	if err := add(r, remediationtemplate.Kind(), binding, visibility, getter); err != nil {
 		return nil, err
 	}
 	checks.Referrers = machineReferrers{r.all[machine.Resource].main, r.all[firewall.Resource].main}

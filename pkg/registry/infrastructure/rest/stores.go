@@ -21,6 +21,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/firewall"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machine"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machinetemplate"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/remediation"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/remediationtemplate"
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 )
 
@@ -47,7 +49,9 @@ func NewRESTOptionsGetter(backend *storage.Backend, source projection.Source) ge
 		infrastructure.Resource(firewall.Resource):        projection.NewFirewallProjector(source),
 		infrastructure.Resource(machinetemplate.Resource): projection.NewMachineTemplateProjector(source),
 		// These stand for nothing but themselves.
-		infrastructure.Resource(clustertemplate.Resource): nil,
+		infrastructure.Resource(clustertemplate.Resource):     nil,
+		infrastructure.Resource(remediation.Resource):         nil,
+		infrastructure.Resource(remediationtemplate.Resource): nil,
 	}}
 }
 

@@ -17,6 +17,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/cluster"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/firewall"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machine"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/remediation"
 )
 
 func TestUpdate_KeepsStatusAndServerSetFields(t *testing.T) {
@@ -136,4 +137,27 @@ func TestStatusUpdate_TakesOnlyConditionsAndInitialization(t *testing.T) {
 	out, err = update(t, status, "node-1", func(m *infrastructure.MetalStackMachine) { m.Status.Initialization.Provisioned = &no })
 	require.NoError(t, err)
 	assert.True(t, *out.Status.Initialization.Provisioned, "it never goes back")
+}
+
+// A remediation is a record alone: what the controller manager writes into its status is read back.
+func TestStatusUpdate_TakesTheStatusOfARemediation(t *testing.T) {
+	t.Parallel()
+	w := newEnvironment(t)
+	created := create(t, w, remediation.Resource, &infrastructure.MetalStackRemediation{
+		ObjectMeta: metav1.ObjectMeta{Name: "node-1", Namespace: "team-a"}, Status: infrastructure.MetalStackRemediationStatus{Attempt: 7},
+	})
+	assert.Zero(t, created.Status, "nothing of it is created")
+	assert.Empty(t, created.Finalizers, "the controller manager adds its own")
+	want := infrastructure.MetalStackRemediationStatus{
+		Phase: infrastructure.RemediationFencing, Attempt: 1, PoweredOff: true, FencedNode: "node-1",
+		Machine:    &infrastructure.RemediatedMachine{Name: "node-1", AllocationUUID: "a"},
+		Conditions: []metav1.Condition{{Type: infrastructure.ConditionRemediated, Status: metav1.ConditionFalse, Reason: "Fencing", LastTransitionTime: metav1.Now().Rfc3339Copy()}},
+	}
+	out, err := update(t, w.all[remediation.Resource].status, "node-1", func(r *infrastructure.MetalStackRemediation) {
+		r.Spec.Strategy.RetryLimit = 5
+		r.Status = want
+	})
+	require.NoError(t, err)
+	assert.True(t, apiequality.Semantic.DeepEqual(want, out.Status), "%+v", out.Status)
+	assert.Equal(t, created.Spec, out.Spec)
 }
