@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"time"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
@@ -42,7 +43,9 @@ func dryRun[T any](ctx context.Context, p *Protocol, ref objectRef, work func(ct
 }
 
 func errInProgress(verb string) error {
-	return refuse(http.StatusConflict, "another %s is in progress: retry", verb)
+	r := refuse(http.StatusConflict, "another %s is in progress: retry", verb)
+	r.retryAfter = time.Second
+	return r
 }
 
 // ignoreDryRun returns nil instead of errDryRun.

@@ -3,6 +3,7 @@
 package allocation
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -29,8 +30,10 @@ type refusal struct {
 	message string
 	// reason is that of the condition; empty: the one of the code.
 	reason string
-	// invalid is the field that is refused; of a refusal with code 422 only.
+	// invalid is the field that is refused; of a refusal with code 422 only. kind is that of
+	// the body that has it; empty: the object's, or an Allocation's.
 	invalid *field.Error
+	kind    string
 	// busy: the metal-api decided, though the code is 503.
 	busy bool
 	// retryAfter is the shortest pause before the next attempt; 0: the usual backoff.
@@ -127,6 +130,7 @@ func (ref objectRef) statusOf(r *refusal) *apierrors.StatusError {
 	reason := map[int]metav1.StatusReason{
 		http.StatusConflict:           metav1.StatusReasonConflict,
 		http.StatusForbidden:          metav1.StatusReasonForbidden,
+		http.StatusTooManyRequests:    metav1.StatusReasonTooManyRequests,
 		http.StatusServiceUnavailable: metav1.StatusReasonServiceUnavailable,
 		http.StatusGatewayTimeout:     metav1.StatusReasonTimeout,
 	}[r.code]
@@ -153,6 +157,7 @@ func (ref objectRef) invalidStatus(r *refusal) *apierrors.StatusError {
 	case clusterRefPath.String(), userDataPath.String():
 		kind = "Allocation"
 	}
+	kind = cmp.Or(r.kind, kind)
 	status := apierrors.NewInvalid(infrastructure.Kind(kind), ref.name, field.ErrorList{invalid})
 	if r.reason != "" {
 		// The controller that asked for the operation sets a condition with the reason.

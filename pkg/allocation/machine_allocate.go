@@ -119,6 +119,9 @@ func (o *machineOperation) recordAllocated(ctx context.Context, m *metal.Machine
 		}
 		a.Phase, a.StartTime, a.NotBefore = infrastructure.AllocationAllocated, o.p.recordTime(), nil
 		a.MachineID, a.AllocationUUID, a.Adopted = m.ID, m.AllocationUUID(), adopted
+		if last := *current.status.LastOperation; last != nil && last.AllocationUUID != a.AllocationUUID {
+			*current.status.LastOperation = nil
+		}
 		a.UID = o.identity.uid
 		if uid := m.UID(); adopted && uid != "" {
 			a.UID = types.UID(uid)

@@ -36,6 +36,7 @@ type Records[T runtime.Object] interface {
 // Metal are the calls of the metal-api that the protocol makes; pkg/metal/client
 // implements them. Writes do not end with their context.
 type Metal interface {
+	Machine(ctx context.Context, id string) (*metal.Machine, error)
 	FindMachines(ctx context.Context, q metal.MachineQuery) ([]*metal.Machine, error)
 	AllocateMachine(ctx context.Context, r metal.MachineRequest) (*metal.Machine, error)
 	AllocateFirewall(ctx context.Context, r metal.FirewallRequest) (*metal.Machine, error)

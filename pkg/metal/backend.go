@@ -19,6 +19,7 @@ type Backend interface {
 	Reader
 	Inventory
 	Writer
+	Operator
 	WriteNotifier
 }
 
@@ -49,6 +50,7 @@ type Inventory interface {
 	ListImages(ctx context.Context) ([]*Image, error)
 	ListPartitions(ctx context.Context) ([]*Partition, error)
 	ListNetworks(ctx context.Context) ([]*Network, error)
+	PowerState(ctx context.Context, id string) (*PowerState, error)
 	Machine(ctx context.Context, id string) (*Machine, error)
 	Network(ctx context.Context, id string) (*Network, error)
 	IP(ctx context.Context, address string) (*IP, error)
@@ -82,7 +84,7 @@ type WriteNotifier interface {
 
 // WriteListener learns from the answers of writes.
 type WriteListener interface {
-	// LearnMachine records a machine or firewall that was allocated or freed.
+	// LearnMachine records a machine or firewall that was allocated, freed or operated.
 	LearnMachine(m *Machine)
 	// LearnNetwork and LearnIP record what was allocated.
 	LearnNetwork(n *Network)

@@ -17,8 +17,11 @@ type Operator interface {
 	PowerState(ctx context.Context, id string) (*PowerState, error)
 	// SetLED switches the chassis LED; the description replaces that of the LED.
 	SetLED(ctx context.Context, id string, on bool, description string) error
-	// ConsolePassword reads the password of the serial console. It is in no error.
+	// ConsolePassword reads the password of the serial console, which is empty until the machine
+	// was installed. It is in no error.
 	ConsolePassword(ctx context.Context, id, reason string) (string, error)
+	// Layout reads the file system layout that the machine was allocated with.
+	Layout(ctx context.Context, id string) (*Layout, error)
 	// Reinstall marks the machine for an installation of the image, whose id is exact, and
 	// sends a request to reboot. When it is Uncertain, the machine may be marked without the
 	// reboot.
@@ -49,9 +52,15 @@ const (
 	StateLocked    = "LOCKED"
 )
 
+// OperateTimeout is how long a call of an Operator may take. The metal-api hands what it
+// sends to a queue, and waits for nothing.
+const OperateTimeout = 20 * time.Second
+
 // PowerState is what a machine's controller reported last. The metal-api's answer has its
 // user and password, too, which are not read.
 type PowerState struct {
+	// Machine is the machine as the same answer shows it.
+	Machine *Machine
 	// State is the metal-api's: ON, OFF, or empty.
 	State string
 	// Time is when it was reported.

@@ -31,7 +31,10 @@ const (
 	retryGap = 250 * time.Millisecond
 	entryTTL = 30 * time.Second
 	// volatileTTL is how old an answer may be about what comes and goes.
-	volatileTTL   = time.Second
+	volatileTTL = time.Second
+	// powerTTL is how old a power state may be. A machine's controller reports it every few
+	// minutes.
+	powerTTL      = 3 * time.Second
 	lookupTimeout = 3 * time.Second
 	refreshTick   = 10 * time.Second
 	maxEntries    = 10_000
@@ -57,6 +60,7 @@ type Catalogue struct {
 	network  *entityCache[metal.Network]
 	machine  *entityCache[metal.Machine]
 	address  *entityCache[metal.IP]
+	power    *entityCache[metal.PowerState]
 	facts    Facts
 	newest   newestImages
 }
@@ -76,12 +80,14 @@ func New(backend metal.Inventory, c clock.WithTicker) *Catalogue {
 		network:    newEntityCache(c, "network", backend.Network),
 		machine:    newEntityCache(c, "machine", backend.Machine),
 		address:    newEntityCache(c, "address", backend.IP),
+		power:      newEntityCache(c, "power state", backend.PowerState),
 	}
 	catalogue.machine.ttl, catalogue.machine.missTTL = volatileTTL, volatileTTL
 	catalogue.address.ttl, catalogue.address.missTTL = volatileTTL, volatileTTL
+	catalogue.power.ttl, catalogue.power.missTTL = powerTTL, powerTTL
 	limits := newLookupLimits(c)
 	catalogue.images.changed = catalogue.updateNewestImages
-	catalogue.network.limits, catalogue.machine.limits, catalogue.address.limits = limits, limits, limits
+	catalogue.network.limits, catalogue.machine.limits, catalogue.address.limits, catalogue.power.limits = limits, limits, limits, limits
 	return catalogue
 }
 
@@ -103,7 +109,7 @@ func (c *Catalogue) WithMetrics(reg prometheus.Registerer) *Catalogue {
 		Name: MetricCatalogueLoads, Help: "Number of reads of the metal-api's catalogue, by entity and outcome: OK, an error kind, or limited for lookups that a limit rejected.",
 	}, []string{"entity", "outcome"}))
 	c.sizes.loads, c.images.loads, c.partitions.loads, c.networks.loads = loads, loads, loads, loads
-	c.network.loads, c.machine.loads, c.address.loads = loads, loads, loads
+	c.network.loads, c.machine.loads, c.address.loads, c.power.loads = loads, loads, loads, loads
 	return c
 }
 

@@ -65,6 +65,12 @@ func (c *Catalogue) LookupMachine(ctx context.Context, id, project string) (*met
 	return nil, err
 }
 
+// LookupPowerState looks up what a machine's controller reported last, of any machine; nil if
+// it is not known.
+func (c *Catalogue) LookupPowerState(ctx context.Context, id string) (*metal.PowerState, error) {
+	return c.power.lookup(ctx, id)
+}
+
 // LookupAddress looks up an address of a project. If the project has none such,
 // it returns the network that the address would have to be allocated in: one
 // that the project can use, if there is such a one, or else any. A private

@@ -47,7 +47,7 @@ func classify(c class, status int, message string) metal.Kind {
 			return rules[i].kind
 		}
 	}
-	if c == classRead {
+	if c&classReads != 0 {
 		return metal.Unavailable
 	}
 	return metal.Uncertain

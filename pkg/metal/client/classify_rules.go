@@ -45,7 +45,11 @@ var rules = []rule{
 	// but something is still cleaned up (`unable to make networks:`, 389): these
 	// wait, too, since the clean-up takes the addresses of the next allocation of
 	// the same machine (docs/metal-api.md, Q36).
-	{classRead, nil, outage, metal.Unavailable, "377 384 385 401-405", "nothing is changed by a read"},
+	{classReads, nil, outage, metal.Unavailable, "377 384 385 401-405", "nothing is changed by a read"},
+	{classReinstall, []int{422}, pattern(`^cannot publish delete event: |^cannot delete vrf switches: `), metal.Uncertain, "2/089",
+		"the machine is marked by then, with the new image (2/090): its next boot from the network would install it"},
+	{classPower, []int{422}, outage, metal.Uncertain, "machine-service.go (2/081-2/085)",
+		"the queue does not answer, by when the event of off, reset and cycle, and the state of the LED, are written; it may have taken the request"},
 	{classWrite, nil, outage, metal.Uncertain, "387-389", backendAny},
 	{classRead, nil, pattern(`^prefix usage for cidr:`), metal.Unavailable, "514-516 520", "a network that was freed halfway: every read of it fails, for good"},
 
@@ -120,12 +124,22 @@ var rules = []rule{
 	{classFree, []int{422}, pattern(`^error releasing child prefix in ipam: invalid_argument: NotFound: unable to find prefix for cidr:"" `), metal.Refused, "105", "a super network has no parent prefix to release to"},
 	{classFree, []int{404}, pattern(`^NotFound no (machine|network|ip) with id `), metal.NotFound, "095 108 134 156 202 2/510", "it is looked up first"},
 
+	// Refusals of operations of a machine. A lock does not keep its power from being
+	// switched.
+	{classOperate, []int{404}, pattern(`^NotFound no machine with id `), metal.NotFound, "2/224 2/279", "it is looked up first"},
+	{classReinstall, []int{400}, pattern(`^machine either locked, not allocated yet or invalid image ID specified$`), metal.Refused, "2/225 2/229 2/230 2/234 2/235", checkedFirst},
+	{classReinstall, []int{404}, pattern(`^error finding image ".*" for machine ".*": NotFound no image with id `), metal.Refused, "2/226", "the machine is not marked by then (2/227)"},
+	{classReinstall, []int{422}, pattern(`^filesystemlayout:\S+ is not reinstallable, abort reinstallation$`), metal.Refused, "2/317", "the machine is not marked by then (2/318)"},
+	{classState, []int{400}, pattern(`^you must supply a description$|^unknown MachineState:`), metal.Refused, "2/252 2/253 2/275-2/277 2/661", checkedFirst},
+	{classReadSecret, []int{400}, pattern(`^reason must be at least \d+ characters long$`), metal.Refused, "machine-service.go (2/108-2/113)", checkedFirst},
+	{classReadSecret, []int{422}, pattern(`^machine is not allocated, no consolepassword present$`), metal.Refused, "machine-service.go (2/103)", "there is none"},
+
 	// Refusals of an update.
 	{classUpdateIP, []int{400}, pattern(`^cannot change type of ip address `), metal.Refused, "150 2/492", checkedFirst},
 	{classUpdateIP, []int{404}, pattern(`^NotFound no ip with id `), metal.NotFound, "152 2/496 2/497", "it is looked up first"},
 
 	// Reads of what is not there.
-	{classRead, []int{404}, pattern(`^NotFound no |^rpc error: code = NotFound |^error finding provisioning event container |^machine is not a firewall$`), metal.NotFound,
+	{classReads, []int{404}, pattern(`^NotFound no |^rpc error: code = NotFound |^error finding provisioning event container |^machine is not a firewall$`), metal.NotFound,
 		"023 027 031 034 044 045 085 138 166 167 298 327 2/141 2/173-2/175 2/181-2/185 2/187 2/188 2/191 2/607",
 		"it is not known; a machine without an event container is (327)"},
 }

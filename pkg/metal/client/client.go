@@ -54,6 +54,8 @@ type Timeouts struct {
 	// Allocate is for allocations and Free for frees. They do not end with
 	// their caller.
 	Allocate, Free time.Duration
+	// Operate is for power requests, reinstallations, states and console passwords.
+	Operate time.Duration
 }
 
 // DefaultTimeouts leave room for a metal-api that is ten times as slow as the
@@ -65,6 +67,7 @@ var DefaultTimeouts = Timeouts{
 	List:     60 * time.Second,
 	Allocate: metal.AllocateTimeout,
 	Free:     metal.FreeTimeout,
+	Operate:  metal.OperateTimeout,
 }
 
 // Client is the metal.Backend that calls the metal-api. Its methods return

@@ -40,6 +40,10 @@ func TestWrite_IsNotSentBehindClosedFence(t *testing.T) {
 		_, writes["network free"] = fenced.FreeNetwork(ctx, network.ID)
 		_, writes["ip free"] = fenced.FreeIP(ctx, "203.0.113.1")
 		_, writes["ip update"] = fenced.SetIPTags(ctx, "203.0.113.1", nil)
+		writes["machine power on"] = fenced.RequestPower(ctx, id, metal.PowerOn)
+		writes["machine led on"] = fenced.SetLED(ctx, id, true, "")
+		_, writes["machine reinstall"] = fenced.Reinstall(ctx, id, simulator.MachineImage, "")
+		_, writes["machine state set"] = fenced.SetState(ctx, id, metal.StateLocked, "hold")
 		for op, err := range writes {
 			require.ErrorIs(t, err, cause, op)
 			require.Equal(t, metal.Unavailable, metal.KindOf(err), "%s: it is certain that nothing was done: %v", op, err)
@@ -47,5 +51,9 @@ func TestWrite_IsNotSentBehindClosedFence(t *testing.T) {
 		require.Empty(t, e.sim.Calls())
 		_, err = fenced.Machine(ctx, id)
 		require.NoError(t, err, "reads need no fence")
+		_, err = fenced.PowerState(ctx, id)
+		require.NoError(t, err)
+		_, err = fenced.ConsolePassword(ctx, id, "ticket 4711: no ssh")
+		require.NoError(t, err, "it changes nothing")
 	})
 }

@@ -226,10 +226,10 @@ func FuzzErrorMessage(f *testing.F) {
 		assert.LessOrEqual(t, len(message), metal.MaxMessage+len("…"))
 		assert.True(t, utf8.ValidString(message))
 		assert.Equal(t, message, redact(message), "what is redacted stays so")
-		for _, c := range []class{classRead, classAllocateMachine, classAllocateNetwork, classAllocateIP, classFree, classUpdateIP} {
+		for _, c := range []class{classRead, classReadSecret, classAllocateMachine, classAllocateNetwork, classAllocateIP, classFree, classUpdateIP, classPower, classReinstall, classState} {
 			kind := classify(c, status, message)
 			switch {
-			case c == classRead:
+			case c&classReads != 0:
 				assert.NotContains(t, []metal.Kind{metal.Uncertain, metal.Conflict}, kind, "a read changes nothing")
 			case status >= http.StatusInternalServerError && kind == metal.Refused:
 				// The two that the metal-api answers with 500 before it begins.

@@ -32,6 +32,19 @@ var pathIDs = map[string]func(id string) bool{
 	"findIP":             isAddress,
 	"freeIP":             isAddress,
 	"allocateSpecificIP": isAddress,
+
+	"findIPMIMachine":       uuidSyntax.MatchString,
+	"machineOn":             uuidSyntax.MatchString,
+	"machineOff":            uuidSyntax.MatchString,
+	"machineReset":          uuidSyntax.MatchString,
+	"machineCycle":          uuidSyntax.MatchString,
+	"machineDisk":           uuidSyntax.MatchString,
+	"machinePxe":            uuidSyntax.MatchString,
+	"machineBios":           uuidSyntax.MatchString,
+	"chassisIdentifyLEDOn":  uuidSyntax.MatchString,
+	"chassisIdentifyLEDOff": uuidSyntax.MatchString,
+	"reinstallMachine":      uuidSyntax.MatchString,
+	"setMachineState":       uuidSyntax.MatchString,
 }
 
 func isAddress(s string) bool {

@@ -27,6 +27,24 @@ func TestClient_SendsNothingForInvalidID(t *testing.T) {
 			for name, call := range map[string]func(context.Context, string) error{
 				"machine get":  func(ctx context.Context, id string) error { _, err := e.client.Machine(ctx, id); return err },
 				"machine free": func(ctx context.Context, id string) error { _, err := e.client.FreeMachine(ctx, id); return err },
+				"power":        func(ctx context.Context, id string) error { return e.client.RequestPower(ctx, id, metal.PowerOn) },
+				"led":          func(ctx context.Context, id string) error { return e.client.SetLED(ctx, id, true, "") },
+				"power state": func(ctx context.Context, id string) error {
+					_, err := e.client.PowerState(ctx, id)
+					return err
+				},
+				"console password": func(ctx context.Context, id string) error {
+					_, err := e.client.ConsolePassword(ctx, id, "why")
+					return err
+				},
+				"reinstall": func(ctx context.Context, id string) error {
+					_, err := e.client.Reinstall(ctx, id, simulator.MachineImage, "")
+					return err
+				},
+				"state": func(ctx context.Context, id string) error {
+					_, err := e.client.SetState(ctx, id, metal.StateLocked, "why")
+					return err
+				},
 				"network get":  func(ctx context.Context, id string) error { _, err := e.client.Network(ctx, id); return err },
 				"network free": func(ctx context.Context, id string) error { _, err := e.client.FreeNetwork(ctx, id); return err },
 				"ip get":       func(ctx context.Context, id string) error { _, err := e.client.IP(ctx, id); return err },

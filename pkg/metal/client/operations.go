@@ -5,20 +5,28 @@ package client
 import "time"
 
 // class groups operations by what an answer that is not understood means.
-type class uint8
+type class uint16
 
 const (
 	// classRead changes nothing: any failure leaves the facts as they were.
 	classRead class = 1 << iota
+	// classReadSecret is a read whose answer has a secret: errors say nothing of it.
+	classReadSecret
 	classAllocateMachine
 	classAllocateNetwork
 	classAllocateIP
 	classFree
 	classUpdateIP
+	// classPower sends a request to a machine's controller.
+	classPower
+	classReinstall
+	classState
 
+	classReads    = classRead | classReadSecret
 	classAllocate = classAllocateMachine | classAllocateNetwork | classAllocateIP
-	classWrite    = classAllocate | classFree | classUpdateIP
-	classAny      = classRead | classWrite
+	classOperate  = classPower | classReinstall | classState
+	classWrite    = classAllocate | classFree | classUpdateIP | classOperate
+	classAny      = classReads | classWrite
 )
 
 // operation is one call of the metal-api that the client makes.
@@ -65,6 +73,20 @@ var operations = map[string]operation{
 	"freeNetwork":        {"network free", classFree, Timeouts.free, maxEntityBytes},
 	"freeIP":             {"ip free", classFree, Timeouts.free, maxEntityBytes},
 	"updateIP":           {"ip update", classUpdateIP, Timeouts.free, maxEntityBytes},
+
+	"findIPMIMachine":           {"machine power state get", classReadSecret, Timeouts.get, maxEntityBytes},
+	"getMachineConsolePassword": {"machine console password get", classReadSecret, Timeouts.operate, maxEntityBytes},
+	"machineOn":                 {"machine power on", classPower, Timeouts.operate, maxEntityBytes},
+	"machineOff":                {"machine power off", classPower, Timeouts.operate, maxEntityBytes},
+	"machineReset":              {"machine power reset", classPower, Timeouts.operate, maxEntityBytes},
+	"machineCycle":              {"machine power cycle", classPower, Timeouts.operate, maxEntityBytes},
+	"machineDisk":               {"machine power disk", classPower, Timeouts.operate, maxEntityBytes},
+	"machinePxe":                {"machine power pxe", classPower, Timeouts.operate, maxEntityBytes},
+	"machineBios":               {"machine power bios", classPower, Timeouts.operate, maxEntityBytes},
+	"chassisIdentifyLEDOn":      {"machine led on", classPower, Timeouts.operate, maxEntityBytes},
+	"chassisIdentifyLEDOff":     {"machine led off", classPower, Timeouts.operate, maxEntityBytes},
+	"reinstallMachine":          {"machine reinstall", classReinstall, Timeouts.operate, maxEntityBytes},
+	"setMachineState":           {"machine state set", classState, Timeouts.operate, maxEntityBytes},
 }
 
 func (t Timeouts) get() time.Duration      { return t.Get }
@@ -72,6 +94,7 @@ func (t Timeouts) find() time.Duration     { return t.Find }
 func (t Timeouts) list() time.Duration     { return t.List }
 func (t Timeouts) allocate() time.Duration { return t.Allocate }
 func (t Timeouts) free() time.Duration     { return t.Free }
+func (t Timeouts) operate() time.Duration  { return t.Operate }
 
 // orDefault fills in what is zero.
 func (t Timeouts) orDefault() Timeouts {
@@ -84,6 +107,7 @@ func (t Timeouts) orDefault() Timeouts {
 		{&t.List, DefaultTimeouts.List},
 		{&t.Allocate, DefaultTimeouts.Allocate},
 		{&t.Free, DefaultTimeouts.Free},
+		{&t.Operate, DefaultTimeouts.Operate},
 	} {
 		if *f.field == 0 {
 			*f.field = f.def

@@ -114,7 +114,7 @@ func (o operation) wrapError(err error) *metal.Error {
 	e := &metal.Error{
 		Kind: metal.Uncertain, Op: o.name, Message: oneline.Sanitize(redact(err.Error()), metal.MaxMessage), NotSent: isNotSent(err), Err: err,
 	}
-	if o.class == classRead || e.NotSent {
+	if o.class&classReads != 0 || e.NotSent {
 		e.Kind = metal.Unavailable
 	}
 	return e
@@ -157,7 +157,8 @@ func (r *responseReader) ReadResponse(response runtime.ClientResponse, consumer 
 	if err != nil {
 		e := r.op.wrapError(err)
 		e.Status = response.Code()
-		// A decoder can quote what it read, and a write's answer holds user data.
+		// A decoder can quote what it read, and a write's answer holds user data, that of
+		// other reads a password.
 		e.Message = "the answer was cut short or is no JSON of the metal-api"
 		if r.op.class == classRead {
 			e.Message += ": " + err.Error()

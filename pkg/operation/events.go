@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package operation
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
+)
+
+// Recorder records what was asked for, by which user and why. It is synchronous.
+type Recorder interface {
+	Record(ctx context.Context, e Event) error
+}
+
+// Event is about an object that was operated.
+type Event struct {
+	Kind, Namespace, Name string
+	UID                   types.UID
+	ResourceVersion       string
+	Warning               bool
+	// Reason and Action are as in events.k8s.io; Note is one line of at most oneline.MaxNote.
+	Reason, Action, Note string
+}
+
+// The reasons of Events.
+const (
+	ReasonPowerRequested      = "PowerRequested"
+	ReasonIdentifyRequested   = "IdentifyRequested"
+	ReasonConsolePasswordRead = "ConsolePasswordRead"
+	ReasonReinstallRequested  = "ReinstallRequested"
+	ReasonLocked              = "Locked"
+	ReasonUnlocked            = "Unlocked"
+)
+
+// eventTimeout is how long it may take to write an Event.
+const eventTimeout = 5 * time.Second
+
+// note is what was done, by which user, and why.
+func (s *subject) note(what, reason string) string {
+	user, why := oneline.Sanitize(s.target.User, maxUser), ""
+	if reason != "" {
+		why = ": " + reason
+	}
+	return oneline.Sanitize(fmt.Sprintf("%s, requested by %q%s", what, user, why), oneline.MaxNote)
+}
+
+func (s *subject) event(reason, action, note string, warning bool) Event {
+	e := Event{
+		Kind: s.target.Kind, Namespace: s.target.Namespace, Name: s.target.Name, UID: s.target.UID,
+		Reason: reason, Action: action, Note: note, Warning: warning,
+	}
+	if s.held != nil {
+		e.UID, e.ResourceVersion = s.held.Meta.UID, s.held.Meta.ResourceVersion
+	}
+	return e
+}
+
+// recordFirst writes the Event of an operation that is not done without one.
+func (s *subject) recordFirst(ctx context.Context, reason, action, note string) error {
+	ctx, cancel := context.WithTimeout(ctx, eventTimeout)
+	defer cancel()
+	if err := s.operator.opts.Events.Record(ctx, s.event(reason, action, note, false)); err != nil {
+		return allocation.Refuse(http.StatusServiceUnavailable, 0,
+			"nothing was done: the Event that says who asked for it, and why, cannot be written: %s", oneline.Sanitize(err.Error(), oneline.MaxNote))
+	}
+	return nil
+}
+
+// recordAfter writes the Event of an operation that was done whether or not it can be written.
+func (s *subject) recordAfter(ctx context.Context, reason, action, note string, warning bool) {
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), eventTimeout)
+	defer cancel()
+	if err := s.operator.opts.Events.Record(limited, s.event(reason, action, note, warning)); err != nil {
+		klog.FromContext(ctx).Info("Failed to write an Event", "reason", reason, "note", note, "err", err)
+	}
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package operation
+
+import (
+	"context"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
+)
+
+// Identify switches the chassis LED. The same state with the same reason is one request for some
+// seconds.
+func (o *Operator) Identify(ctx context.Context, t Target, spec infrastructure.MachineIdentifySpec) (_ *infrastructure.MachineIdentify, err error) {
+	defer o.observe(verbIdentify)(&err)
+	if spec.State != infrastructure.LEDOn && spec.State != infrastructure.LEDOff {
+		return nil, o.status(t, allocation.RefuseField("MachineIdentify", field.NotSupported(field.NewPath("spec", "state"), spec.State,
+			[]infrastructure.LEDState{infrastructure.LEDOn, infrastructure.LEDOff})))
+	}
+	spec.Reason = oneline.Sanitize(spec.Reason, maxReason)
+	return operate(ctx, o, t, "identify request", func(ctx context.Context, s *subject) (*infrastructure.MachineIdentify, error) {
+		answer := &infrastructure.MachineIdentify{ObjectMeta: s.objectMeta(), Spec: spec}
+		key := "led/" + s.allocationUUID
+		if last := o.recent.get(key); last != nil && last.Action == string(spec.State) && last.Reason == spec.Reason && o.clock.Since(timeOf(last)) < repeatInterval {
+			return answer, nil
+		}
+		if _, err := s.observe(ctx); err != nil {
+			return nil, err
+		}
+		if allocation.IsDryRun(ctx) {
+			return answer, nil
+		}
+		err := o.opts.Metal.SetLED(context.WithoutCancel(ctx), s.machineID, spec.State == infrastructure.LEDOn, spec.Reason)
+		what := fmt.Sprintf("The chassis LED was switched %s", spec.State)
+		switch metal.KindOf(err) {
+		case "":
+			now := metav1.NewMicroTime(o.clock.Now())
+			o.recent.set(key, &infrastructure.MachineOperation{Action: string(spec.State), Reason: spec.Reason, RequestTime: &now})
+		case metal.Uncertain:
+			what = fmt.Sprintf("It is not known whether the chassis LED was switched %s", spec.State)
+			o.recent.set(key, nil)
+		default:
+			return nil, allocation.RefuseCall(err)
+		}
+		s.recordAfter(ctx, ReasonIdentifyRequested, "Identify"+string(spec.State), s.note(what, spec.Reason), err != nil)
+		if err != nil {
+			return nil, callError(err, fmt.Sprintf("the chassis LED may have been switched %s: retry", spec.State))
+		}
+		return answer, nil
+	})
+}

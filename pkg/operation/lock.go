@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package operation
+
+import (
+	"context"
+	"net/http"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
+)
+
+const lockKind = "MachineLock"
+
+// LockState answers whether the machine is locked.
+func (o *Operator) LockState(ctx context.Context, t Target) (_ *infrastructure.MachineLock, err error) {
+	defer o.observe(verbLockState)(&err)
+	var machine *metal.Machine
+	m, err := o.look(ctx, t, func(ctx context.Context, id, project string) (*metal.Machine, error) {
+		machine, err = o.opts.Catalogue.LookupMachine(ctx, id, project)
+		return machine, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &infrastructure.MachineLock{ObjectMeta: m, Status: lockStatus(machine)}, nil
+}
+
+func lockStatus(m *metal.Machine) infrastructure.MachineLockStatus {
+	return infrastructure.MachineLockStatus{Locked: m.State == metal.StateLocked, Reason: oneline.Sanitize(m.StateDescription, maxMessage)}
+}
+
+// Lock has the metal-api refuse to free the machine. A lock that is there already stays as it is;
+// a reservation is not replaced.
+func (o *Operator) Lock(ctx context.Context, t Target, spec infrastructure.MachineLockSpec) (_ *infrastructure.MachineLock, err error) {
+	defer o.observe(verbLock)(&err)
+	if spec.Reason, err = requireReason(lockKind, spec.Reason); err != nil {
+		return nil, o.status(t, err)
+	}
+	return operate(ctx, o, t, "lock request", func(ctx context.Context, s *subject) (*infrastructure.MachineLock, error) {
+		m, err := s.observe(ctx)
+		if err != nil {
+			return nil, err
+		}
+		answer := &infrastructure.MachineLock{ObjectMeta: s.objectMeta(), Spec: spec, Status: lockStatus(m)}
+		switch {
+		case m.State == metal.StateLocked:
+			return answer, nil
+		case m.State != metal.StateAvailable:
+			return nil, allocation.Refuse(http.StatusConflict, 0, "machine %s has the state %s in metal-stack (%s), which a lock would replace", m.ID,
+				m.State, oneline.Sanitize(m.StateDescription, maxReason))
+		case allocation.IsDryRun(ctx):
+			return answer, nil
+		}
+		answer.Status, err = s.setState(ctx, metal.StateLocked, spec.Reason, ReasonLocked, "The machine is locked", spec.Reason)
+		return answer, err
+	})
+}
+
+// Unlock takes a lock away. What is not locked stays as it is, reserved or not.
+func (o *Operator) Unlock(ctx context.Context, t Target, reason string) (_ *infrastructure.MachineLock, err error) {
+	defer o.observe(verbUnlock)(&err)
+	if reason = oneline.Sanitize(reason, maxReason); reason == "" {
+		return nil, o.status(t, allocation.RefuseField(lockKind, field.Required(field.NewPath("reason"), "must say why, in one line: it is a parameter of the query")))
+	}
+	return operate(ctx, o, t, "unlock request", func(ctx context.Context, s *subject) (*infrastructure.MachineLock, error) {
+		m, err := s.observe(ctx)
+		if err != nil {
+			return nil, err
+		}
+		answer := &infrastructure.MachineLock{ObjectMeta: s.objectMeta(), Status: lockStatus(m)}
+		if m.State != metal.StateLocked || allocation.IsDryRun(ctx) {
+			return answer, nil
+		}
+		answer.Status, err = s.setState(ctx, metal.StateAvailable, "", ReasonUnlocked, "The machine is unlocked", reason)
+		return answer, err
+	})
+}
+
+// setState writes the Event, and sets the state. The metal-api has no precondition: it replaces
+// what another client has set since the machine was read.
+func (s *subject) setState(ctx context.Context, state, description, eventReason, what, reason string) (none infrastructure.MachineLockStatus, _ error) {
+	action := "Lock"
+	if eventReason == ReasonUnlocked {
+		action = "Unlock"
+	}
+	if err := s.recordFirst(ctx, eventReason, action, s.note(what, reason)); err != nil {
+		return none, err
+	}
+	m, err := s.operator.opts.Metal.SetState(context.WithoutCancel(ctx), s.machineID, state, description)
+	if err != nil {
+		return none, callError(err, "the state of the machine may have been set: read the lock, and retry")
+	}
+	return lockStatus(m), nil
+}

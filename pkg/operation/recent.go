@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package operation
+
+import (
+	"sync"
+	"time"
+
+	"k8s.io/utils/clock"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+)
+
+const (
+	// maxRecent is how many operations without a record are kept.
+	maxRecent = 1024
+	// recentDuration is for how long they are.
+	recentDuration = 10 * time.Minute
+)
+
+// recentOperations are the last operations of discovered machines and of LEDs, which have no
+// record, in memory.
+type recentOperations struct {
+	clock clock.PassiveClock
+
+	mu    sync.Mutex
+	byKey map[string]recentOperation
+}
+
+type recentOperation struct {
+	operation *infrastructure.MachineOperation
+	time      time.Time
+}
+
+func newRecentOperations(c clock.PassiveClock) *recentOperations {
+	return &recentOperations{clock: c, byKey: map[string]recentOperation{}}
+}
+
+// get returns the last operation of a key, or nil.
+func (r *recentOperations) get(key string) *infrastructure.MachineOperation {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last := r.byKey[key]
+	if r.clock.Since(last.time) >= recentDuration {
+		return nil
+	}
+	return last.operation
+}
+
+// set replaces the last operation of a key; nil removes it.
+func (r *recentOperations) set(key string, op *infrastructure.MachineOperation) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if op == nil {
+		delete(r.byKey, key)
+		return
+	}
+	if _, known := r.byKey[key]; !known && len(r.byKey) >= maxRecent {
+		r.evict()
+	}
+	r.byKey[key] = recentOperation{op, r.clock.Now()}
+}
+
+// evict makes room: what is too old goes, and if nothing is, the oldest.
+func (r *recentOperations) evict() {
+	oldest := ""
+	for key, o := range r.byKey {
+		if r.clock.Since(o.time) >= recentDuration {
+			delete(r.byKey, key)
+			continue
+		}
+		if oldest == "" || o.time.Before(r.byKey[oldest].time) {
+			oldest = key
+		}
+	}
+	if len(r.byKey) >= maxRecent {
+		delete(r.byKey, oldest)
+	}
+}
