@@ -92,7 +92,7 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	if c.Extra.Namespaces != nil {
 		s.ready.bindings = c.Extra.Namespaces
 	}
-	source := projection.Source{Facts: s.observer, Bindings: c.Extra.Bindings, Sizes: s.catalogue, Images: s.catalogue, Clock: clock.RealClock{}}
+	source := projection.Source{Facts: s.observer, Bindings: c.Extra.Bindings, Sizes: s.catalogue, Images: s.catalogue, Duplicates: s.observer, Clock: clock.RealClock{}}
 	s.visibility = visibility.NewResolver(c.Generic.Authorization.Authorizer, s.backend.AdvanceRevision, clock.RealClock{})
 	s.catalogue.OnSizes(func() { rest.ReprojectMachineTemplates(s.backend) })
 	s.catalogue.OnNewestImages(func() { rest.ReprojectMachines(s.backend) })

@@ -35,7 +35,8 @@ func firewallLimits(wanted *v1alpha4.MetalStackFirewallSpec, options Options) li
 // checkHealth returns why a firewall is to be replaced, or for how long it may still
 // be as it is until then. One that is gone is at once; one that crashes or is
 // silent, or came back to an earlier step, after a while, and so is one that does not phone
-// home, or whose firewall-controller is silent.
+// home, or whose firewall-controller is silent. One that is reinstalled has as long as for its first
+// installation.
 func checkHealth(f *v1alpha4.MetalStackFirewall, now time.Time, l limits) (left time.Duration, why string) {
 	ready := meta.FindStatusCondition(f.Status.Conditions, infrastructure.ConditionReady)
 	switch {
@@ -53,6 +54,8 @@ func checkHealth(f *v1alpha4.MetalStackFirewall, now time.Time, l limits) (left 
 		return 0, "it is gone"
 	case infrastructure.ReasonNotObserved:
 		return 0, ""
+	case infrastructure.ReasonReinstalling:
+		return timeLeft(ready.LastTransitionTime.Time, l.provisioning, now, "its reinstallation has not ended since")
 	case infrastructure.ReasonCrashLoop, infrastructure.ReasonFailedReclaim, infrastructure.ReasonUnreachable:
 	default:
 		if !hasPhonedHome(f) {

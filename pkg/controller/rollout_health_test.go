@@ -61,6 +61,47 @@ func TestPlanRollout_ReplacesFirewallThatDoesNotPhoneHome(t *testing.T) {
 	}
 }
 
+// reinstalling is a firewall that served, and was seen to leave its operating system so long ago.
+func reinstalling(ago time.Duration) func(*v1alpha4.MetalStackFirewall) {
+	return func(f *v1alpha4.MetalStackFirewall) {
+		home(f)
+		readyCondition(f, metav1.ConditionFalse, infrastructure.ReasonReinstalling, rollTime.Add(-ago))
+	}
+}
+
+func TestPlanRollout_KeepsFirewallThatIsReinstalled(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		timeout time.Duration
+		change  func(*v1alpha4.MetalStackFirewall)
+		replace bool
+		requeue time.Duration
+	}{
+		"begun":                     {0, reinstalling(0), false, time.Hour},
+		"longer than one may crash": {0, reinstalling(50 * time.Minute), false, 10 * time.Minute},
+		"too late by default":       {0, reinstalling(time.Hour), true, 0},
+		"in time by the spec":       {2 * time.Hour, reinstalling(time.Hour), false, time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)
+			if c.timeout > 0 {
+				cluster.Spec.FirewallSpec.ProvisioningTimeout = &metav1.Duration{Duration: c.timeout}
+			}
+			f := firewallOf(cluster, "f", c.change, allocatedAgo(5*time.Hour))
+			plan := planRollout(cluster, []*v1alpha4.MetalStackFirewall{f}, rollTime, NewOptions())
+			require.Equal(t, c.replace, plan.create != nil)
+			require.Empty(t, plan.deletions)
+			require.Equal(t, c.requeue, plan.requeueAfter)
+			if c.replace {
+				require.Contains(t, plan.createReason, "its reinstallation has not ended since 2026-01-01T")
+			} else {
+				require.Equal(t, infrastructure.ReasonFirewallNotReady, plan.status.Reason)
+			}
+		})
+	}
+}
+
 func TestPlanRollout_SuccessorThatDoesNotPhoneHomeMakesRoom(t *testing.T) {
 	t.Parallel()
 	cluster := infraCluster(withFirewallSpec("firewall-2")).(*v1alpha4.MetalStackCluster)

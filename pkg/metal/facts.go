@@ -25,7 +25,10 @@ type Machine struct {
 	LastEventTime        time.Time
 	CrashLoop            bool
 	FailedMachineReclaim bool
-	Changed              time.Time
+	// LastError is the last event that did not fit the one before it, or was a crash, of
+	// whatever allocation; nil if there is none.
+	LastError *Event
+	Changed   time.Time
 	// Allocation is nil for a machine that is not allocated.
 	Allocation *Allocation
 }

@@ -74,8 +74,23 @@ const EventPhonedHome = "Phoned Home"
 // EventWaiting is the last provisioning event of a machine that can be allocated.
 const EventWaiting = "Waiting"
 
-// LivelinessAlive is the liveliness of a machine that sends events.
-const LivelinessAlive = "Alive"
+// Provisioning events that are decided on.
+const (
+	// EventAlive is a sign of life and no step.
+	EventAlive = "Alive"
+	// EventPlannedReboot is sent by the metal-api itself when it sends a power action, whose name
+	// is the event's message, and by a machine.
+	EventPlannedReboot = "Planned Reboot"
+	EventInstalling    = "Installing"
+)
+
+// The liveliness of a machine: Alive if it sends events; if it has not for minutes, Unknown if it
+// is allocated, and Dead otherwise.
+const (
+	LivelinessAlive   = "Alive"
+	LivelinessDead    = "Dead"
+	LivelinessUnknown = "Unknown"
+)
 
 // InTransition reports whether the machine is allocated and has not phoned home
 // since: the log keeps the events of earlier allocations

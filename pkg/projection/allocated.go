@@ -106,9 +106,9 @@ func recordedConditions(conditions []metav1.Condition, a *infrastructure.Allocat
 }
 
 // computedStates are the states of the conditions that are computed: Ready, Allocated
-// if the record names the metal, and MatchesSpec and ImageUpToDate if they have a status.
+// if the record names the metal, and the others if they have a status.
 type computedStates struct {
-	ready, allocated, matchesSpec, imageUpToDate conditionState
+	ready, allocated, matchesSpec, imageUpToDate, powerRequested, reinstalling, metalIssues conditionState
 }
 
 // projectedConditions returns the conditions of an object as they are shown: those that
@@ -122,12 +122,16 @@ func projectedConditions(object *metav1.ObjectMeta, conditions []metav1.Conditio
 	if origin == fromMetal {
 		all = append(all, computed.allocated.condition(infrastructure.ConditionAllocated, object, last(infrastructure.ConditionAllocated), now))
 	}
-	if computed.matchesSpec.status != "" {
-		all = append(all, computed.matchesSpec.condition(infrastructure.ConditionMatchesSpec, object, last(infrastructure.ConditionMatchesSpec), now))
+	add := func(kind string, s *conditionState) {
+		if s.status != "" {
+			all = append(all, s.condition(kind, object, last(kind), now))
+		}
 	}
-	if computed.imageUpToDate.status != "" {
-		all = append(all, computed.imageUpToDate.condition(infrastructure.ConditionImageUpToDate, object, last(infrastructure.ConditionImageUpToDate), now))
-	}
+	add(infrastructure.ConditionMatchesSpec, &computed.matchesSpec)
+	add(infrastructure.ConditionImageUpToDate, &computed.imageUpToDate)
+	add(infrastructure.ConditionPowerRequested, &computed.powerRequested)
+	add(infrastructure.ConditionReinstalling, &computed.reinstalling)
+	add(infrastructure.ConditionMetalIssues, &computed.metalIssues)
 	for _, c := range recordedConditions(conditions, a) {
 		if c.Type == infrastructure.ConditionAllocated && origin == fromCall {
 			c.ObservedGeneration = object.Generation

@@ -51,13 +51,15 @@ func (p *MachineLikeProjector) discovered(m *metal.Machine, namespace string) ru
 		// Another allocation of the same machine is another object.
 		UID: types.UID(uuid.NewSHA1(discoveredNamespaceUUID, []byte(p.role+"/"+m.ID+"/"+a.UUID)).String()),
 	}
-	v := liveState(m, created.Time)
+	steps := m.Steps()
+	v := liveState(m, steps, created.Time)
+	computed := computedStates{ready: v, reinstalling: reinstallingState(m, steps, created.Time), metalIssues: p.metalIssuesState(m, steps, created.Time)}
 	status := infrastructure.MetalStackMachineStatus{
 		Ready:         v.isTrue(),
 		Addresses:     Addresses(m),
 		FailureDomain: m.Partition,
-		Conditions:    []metav1.Condition{v.condition(infrastructure.ConditionReady, &objectMeta, nil, p.Clock.Now)},
-		Metal:         Metal(m, false),
+		Conditions:    projectedConditions(&objectMeta, nil, nil, computed, nil, p.Clock.Now),
+		Metal:         metalOf(m, steps, false),
 	}
 	id := providerid.New(m.Partition, m.ID)
 	if p.role == metal.RoleFirewall {

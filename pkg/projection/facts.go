@@ -25,6 +25,12 @@ type Sizes interface {
 	Size(id string) *metal.Size
 }
 
+// Duplicates is what more than one machine has, at the moment.
+type Duplicates interface {
+	// Duplicates returns what of a machine another one has, too.
+	Duplicates(m *metal.Machine) metal.Duplicates
+}
+
 // Images is what is known of images at the moment.
 type Images interface {
 	// NewestImage returns the image that an alias stands for; nil if none is known, or the
@@ -44,6 +50,8 @@ type Source struct {
 	Bindings Bindings
 	Sizes    Sizes
 	Images   Images
+	// Duplicates may be nil: none are shown then.
+	Duplicates Duplicates
 	// Clock dates the one transition that nothing in metal dates: metal that
 	// is not in the metal-api at all any more.
 	Clock clock.PassiveClock

@@ -33,6 +33,11 @@ type machineLike struct {
 	status      infrastructure.MachineLikeStatus
 	// controlled is whether a firewall-controller runs on it.
 	controlled bool
+	// live is the machine that is shown, and steps are its steps; nil if none was observed.
+	live  *metal.Machine
+	steps []metal.Event
+	// kept is whether goes on being shown what was shown, because nothing was observed.
+	kept bool
 }
 
 // machineLikeOf returns nil for an object that is neither, or no object.
@@ -40,14 +45,21 @@ func machineLikeOf(obj runtime.Object) *machineLike {
 	switch o := obj.(type) {
 	case *infrastructure.MetalStackMachine:
 		if o != nil {
-			return &machineLike{&o.ObjectMeta, o.Spec.Image, o.Spec.MachineType, o.Spec.Partition, o.Spec.ProviderID, o.Status.MachineLike(), false}
+			return newMachineLike(&o.ObjectMeta, o.Spec.Image, o.Spec.MachineType, o.Spec.Partition, o.Spec.ProviderID, o.Status.MachineLike(), false)
 		}
 	case *infrastructure.MetalStackFirewall:
 		if o != nil {
-			return &machineLike{&o.ObjectMeta, o.Spec.Image, o.Spec.MachineType, o.Spec.Partition, o.Spec.ProviderID, o.Status.MachineLike(), hasFirewallController(o)}
+			return newMachineLike(&o.ObjectMeta, o.Spec.Image, o.Spec.MachineType, o.Spec.Partition, o.Spec.ProviderID, o.Status.MachineLike(), hasFirewallController(o))
 		}
 	}
 	return nil
+}
+
+func newMachineLike(object *metav1.ObjectMeta, image, machineType, partition, providerID string, status infrastructure.MachineLikeStatus, controlled bool) *machineLike {
+	return &machineLike{
+		meta: object, image: image, machineType: machineType, partition: partition, providerID: providerID,
+		status: status, controlled: controlled,
+	}
 }
 
 // Refs implements storage.Projector. A claim refs nothing, whatever provider ID
@@ -109,6 +121,7 @@ func (p *MachineLikeProjector) Project(record, previous runtime.Object) runtime.
 		matchesSpec:   s.matchesSpecState(meta.FindStatusCondition(before, infrastructure.ConditionMatchesSpec)),
 		imageUpToDate: p.imageUpToDateState(s, meta.FindStatusCondition(before, infrastructure.ConditionImageUpToDate)),
 	}
+	p.fillMaintenance(s, before, &computed)
 	*s.status.Conditions = projectedConditions(s.meta, *s.status.Conditions, s.allocationState(), computed, before, p.Clock.Now)
 	return obj
 }
@@ -177,7 +190,7 @@ func (p *MachineLikeProjector) fillAllocated(s, shown *machineLike, a *infrastru
 	switch {
 	case presence == metal.Present && isRecordedAllocation(m, a):
 		s.show(m)
-		return liveState(m, s.meta.CreationTimestamp.Time)
+		return liveState(m, s.steps, s.meta.CreationTimestamp.Time)
 	case presence == metal.Unobserved:
 		return unobservedState(s, shown, a)
 	}
@@ -202,6 +215,7 @@ func (p *MachineLikeProjector) fillAllocated(s, shown *machineLike, a *infrastru
 func unobservedState(s, shown *machineLike, a *infrastructure.MachineAllocation) conditionState {
 	if shown != nil && *shown.status.Metal != nil && (*shown.status.Metal).AllocationUUID == a.AllocationUUID {
 		if c := meta.FindStatusCondition(*shown.status.Conditions, infrastructure.ConditionReady); c != nil {
+			s.kept = true
 			*s.status.Metal, *s.status.Addresses, *s.status.FailureDomain = (*shown.status.Metal).DeepCopy(), slices.Clone(*shown.status.Addresses), *shown.status.FailureDomain
 			return conditionState{status: c.Status, reason: c.Reason, message: c.Message, since: c.LastTransitionTime.Time}
 		}
@@ -230,7 +244,8 @@ func (p *MachineLikeProjector) allocatingMachine(s *machineLike, a *infrastructu
 }
 
 func (m *machineLike) show(machine *metal.Machine) {
-	*m.status.Metal = Metal(machine, true)
+	m.live, m.steps = machine, machine.Steps()
+	*m.status.Metal = metalOf(machine, m.steps, true)
 	if m.controlled {
 		addNetworkTypes(*m.status.Metal, machine)
 	}

@@ -15,18 +15,19 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
-// eventAlive is a sign of life and no step.
-const eventAlive = "Alive"
-
 // Metal returns the live half of a machine that is allocated.
 func Metal(m *metal.Machine, managed bool) *infrastructure.Metal {
+	return metalOf(m, m.Steps(), managed)
+}
+
+func metalOf(m *metal.Machine, steps []metal.Event, managed bool) *infrastructure.Metal {
 	live := &infrastructure.Metal{
 		MachineID:            m.ID,
 		Managed:              managed,
 		Partition:            m.Partition,
 		Rack:                 m.Rack,
 		Size:                 m.Size,
-		Phase:                Phase(m),
+		Phase:                phaseOf(steps),
 		Liveliness:           m.Liveliness,
 		CrashLoop:            m.CrashLoop,
 		FailedMachineReclaim: m.FailedMachineReclaim,
@@ -46,44 +47,26 @@ func Metal(m *metal.Machine, managed bool) *infrastructure.Metal {
 			})
 		}
 	}
-	if events := allocationEvents(m); len(events) > 0 {
+	if len(steps) > 0 {
 		live.LastEvent = &infrastructure.MetalEvent{
-			Event:   events[0].Event,
-			Message: oneline.Sanitize(events[0].Message, oneline.MaxMessage),
+			Event:   steps[0].Event,
+			Message: oneline.Sanitize(steps[0].Message, oneline.MaxMessage),
 			// Not the time of the last sign of life: that moves every minute
 			// of every machine, and would be an event to every watcher.
-			Time: toSeconds(events[0].Time),
+			Time: toSeconds(steps[0].Time),
 		}
 	}
 	return live
 }
 
 // Phase is how far the machine has got in the allocation that it is in now.
-func Phase(m *metal.Machine) string {
-	if events := allocationEvents(m); len(events) > 0 {
-		return events[0].Event
+func Phase(m *metal.Machine) string { return phaseOf(m.Steps()) }
+
+func phaseOf(steps []metal.Event) string {
+	if len(steps) > 0 {
+		return steps[0].Event
 	}
 	return infrastructure.PhaseAllocating
-}
-
-// allocationEvents returns the steps that the machine took since it was
-// allocated, newest first. The log of the metal-api keeps those of earlier
-// allocations: an old `Phoned Home` lies below the last `Waiting`.
-func allocationEvents(m *metal.Machine) []metal.Event {
-	if m.Allocation == nil {
-		return nil
-	}
-	// The answer of the allocate call carries nanoseconds, and every later
-	// read milliseconds.
-	created := m.Allocation.Created.Truncate(time.Millisecond)
-	var events []metal.Event
-	for _, e := range m.Events {
-		if !e.Time.Before(created) && e.Event != eventAlive {
-			events = append(events, e)
-		}
-	}
-	slices.SortStableFunc(events, func(a, b metal.Event) int { return b.Time.Compare(a.Time) })
-	return events
 }
 
 // Addresses returns a machine's addresses in Cluster API's terms: private

@@ -357,16 +357,21 @@ func TestProject_AfterStripChangesNothing(t *testing.T) {
 			s.NetworkID = []string{"net", "another", ""}[pick.IntN(3)]
 			s.IPAddress = []string{"100.64.0.1", "another", ""}[pick.IntN(3)]
 		},
+		func(o *infrastructure.MachineOperation, c randfill.Continue) {
+			c.FillNoCustom(o)
+			o.AllocationUUID = []string{"uuid-1", "another", ""}[pick.IntN(3)]
+			o.RequestTime = new(metav1.NewMicroTime(created.Truncate(time.Microsecond)))
+		},
 		func(c *metav1.Condition, f randfill.Continue) {
 			f.FillNoCustom(c)
-			c.Type = []string{"Ready", "Allocated", "MatchesSpec", "ImageUpToDate", "Paused"}[pick.IntN(5)]
+			c.Type = []string{"Ready", "Allocated", "MatchesSpec", "ImageUpToDate", "PowerRequested", "Paused"}[pick.IntN(6)]
 		},
 		func(s *infrastructure.MetalStackMachineSpec, c randfill.Continue) {
 			c.FillNoCustom(s)
 			s.Image = []string{"ubuntu-24.04", "ubuntu-24.04.20260101", "another"}[pick.IntN(3)]
 		},
 	)
-	newerImages := 0
+	newerImages, powerRequests := 0, 0
 	for range 500 {
 		for _, c := range []struct {
 			projector storage.Projector
@@ -390,9 +395,13 @@ func TestProject_AfterStripChangesNothing(t *testing.T) {
 			if m, ok := shown.(*infrastructure.MetalStackMachine); ok && imageUpToDateOf(m) != nil {
 				newerImages++
 			}
+			if m, ok := shown.(*infrastructure.MetalStackMachine); ok && conditionOf(m, infrastructure.ConditionPowerRequested) != nil {
+				powerRequests++
+			}
 		}
 	}
 	require.Positive(t, newerImages)
+	require.Positive(t, powerRequests)
 }
 
 func TestReady_MessagesNameTheNextStep(t *testing.T) {

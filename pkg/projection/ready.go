@@ -4,7 +4,6 @@ package projection
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -17,7 +16,10 @@ import (
 
 // ComputedConditions are the types of condition that are computed live: controllers
 // cannot set them, and they are not recorded.
-var ComputedConditions = []string{infrastructure.ConditionReady, infrastructure.ConditionMatchesSpec, infrastructure.ConditionImageUpToDate}
+var ComputedConditions = []string{
+	infrastructure.ConditionReady, infrastructure.ConditionMatchesSpec, infrastructure.ConditionImageUpToDate,
+	infrastructure.ConditionPowerRequested, infrastructure.ConditionReinstalling, infrastructure.ConditionMetalIssues,
+}
 
 // conditionState is the status of a condition, and why.
 type conditionState struct {
@@ -75,22 +77,24 @@ func notAllocatedState(created time.Time, conditions []metav1.Condition) conditi
 }
 
 // liveState is the condition Ready of a machine that is allocated to its object.
-func liveState(m *metal.Machine, created time.Time) conditionState {
-	events := allocationEvents(m)
-	home := slices.IndexFunc(events, func(e metal.Event) bool { return e.Event == metal.EventPhonedHome })
-	v := conditionState{status: metav1.ConditionFalse, since: created}
-	// Not ready since the first step after the last `Phoned Home`.
-	if home > 0 {
-		v.since = events[home-1].Time
-	}
+func liveState(m *metal.Machine, steps []metal.Event, created time.Time) conditionState {
+	home := metal.LastPhonedHome(steps)
+	v := conditionState{status: metav1.ConditionFalse, since: notReadySince(steps, home, created)}
 	switch {
+	case m.Reinstallation(steps) == metal.ReinstallInstalling:
+		// Until it has phoned home, the metal-api shows a crash loop.
+		v.reason = infrastructure.ReasonReinstalling
+		v.message = fmt.Sprintf("Reinstalling: phase is %q; waiting for the machine to phone home.", phaseOf(steps))
+		if isSilent(m) {
+			v.message += fmt.Sprintf(" No sign of life since %s.", m.LastEventTime.UTC().Format(time.RFC3339))
+		}
 	case m.CrashLoop:
 		v.reason = infrastructure.ReasonCrashLoop
-		v.message = fmt.Sprintf("Crash loop: the machine returns to %q repeatedly; inspect its console (metalctl machine console %s).", Phase(m), m.ID)
+		v.message = fmt.Sprintf("Crash loop: the machine returns to %q repeatedly; inspect its console (metalctl machine console %s).", phaseOf(steps), m.ID)
 	case m.FailedMachineReclaim:
 		v.reason = infrastructure.ReasonFailedReclaim
 		v.message = "The metal-api reports failedMachineReclaim: an earlier release of the machine did not finish, and it may still run its previous installation."
-	case m.Liveliness == infrastructure.LivelinessDead, m.Liveliness == infrastructure.LivelinessUnknown:
+	case isSilent(m):
 		v.reason = infrastructure.ReasonUnreachable
 		v.message = fmt.Sprintf("No sign of life since %s: liveliness is %s.", m.LastEventTime.UTC().Format(time.RFC3339), m.Liveliness)
 		if home == 0 {
@@ -100,15 +104,27 @@ func liveState(m *metal.Machine, created time.Time) conditionState {
 		}
 	case home < 0:
 		v.reason = infrastructure.ReasonProvisioning
-		v.message = fmt.Sprintf("Provisioning: phase is %q; waiting for the machine to phone home.", Phase(m))
+		v.message = fmt.Sprintf("Provisioning: phase is %q; waiting for the machine to phone home.", phaseOf(steps))
 	case home > 0:
 		v.reason = infrastructure.ReasonProvisioning
-		v.message = fmt.Sprintf("Provisioning again: phase is %q; waiting for the machine to phone home.", Phase(m))
+		v.message = fmt.Sprintf("Provisioning again: phase is %q; waiting for the machine to phone home.", phaseOf(steps))
 	default:
 		v = conditionState{
-			status: metav1.ConditionTrue, reason: infrastructure.ReasonPhonedHome, since: events[0].Time,
+			status: metav1.ConditionTrue, reason: infrastructure.ReasonPhonedHome, since: steps[0].Time,
 			message: "The machine has phoned home and is alive.",
 		}
 	}
 	return v
+}
+
+// notReadySince is the time of the first step after the last `Phoned Home`, which is at home.
+func notReadySince(steps []metal.Event, home int, created time.Time) time.Time {
+	if home > 0 {
+		return steps[home-1].Time
+	}
+	return created
+}
+
+func isSilent(m *metal.Machine) bool {
+	return m.Liveliness == metal.LivelinessDead || m.Liveliness == metal.LivelinessUnknown
 }

@@ -21,9 +21,11 @@ import (
 )
 
 // recorded is a machine as a real metal-api showed it.
-func recorded(t testing.TB, name string) *metal.Machine {
+func recorded(t testing.TB, name string) *metal.Machine { return recordedIn(t, "exchanges", name) }
+
+func recordedIn(t testing.TB, folder, name string) *metal.Machine {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join("..", "simulator", "testdata", "exchanges", name+"-*.json"))
+	files, err := filepath.Glob(filepath.Join("..", "simulator", "testdata", folder, name+"-*.json"))
 	require.NoError(t, err)
 	require.Len(t, files, 1)
 	data, err := os.ReadFile(files[0])

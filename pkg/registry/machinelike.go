@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"strconv"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 
@@ -87,6 +88,12 @@ func MachineLikeColumns[T Object](machineLike func(T) MachineLike) []Column[T] {
 		})},
 		{Name: "Rack", Description: "Rack of the machine.", Wide: true, Cell: cell(func(_ MachineLike, m infrastructure.Metal) string {
 			return m.Rack
+		})},
+		{Name: "Issues", Description: "Issue of the machine that an operator of metal-stack looks after.", Wide: true, Cell: cell(func(s MachineLike, _ infrastructure.Metal) string {
+			if c := meta.FindStatusCondition(*s.Status.Conditions, infrastructure.ConditionMetalIssues); c != nil {
+				return c.Reason
+			}
+			return ""
 		})},
 		{Name: "Managed", Type: "boolean", Description: "Whether a record manages the machine; false for discovered machines.", Wide: true, Cell: func(obj T) any {
 			m := *machineLike(obj).Status.Metal

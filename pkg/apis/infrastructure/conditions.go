@@ -52,8 +52,8 @@ const (
 	// ConditionPowerRequested is about the power action in status.lastOperation. It does not
 	// exist without one, and is no part of Ready.
 	ConditionPowerRequested = "PowerRequested"
-	// ConditionReinstalling is True while the metal is marked for a reinstallation. Otherwise
-	// it does not exist.
+	// ConditionReinstalling is True while the metal is marked for a reinstallation, and until it
+	// has phoned home after it. Otherwise it does not exist.
 	ConditionReinstalling = "Reinstalling"
 	// ConditionMetalIssues is True while the metal has issues that an operator of metal-stack
 	// looks after. Otherwise it does not exist. It is no part of Ready.
@@ -80,6 +80,8 @@ const (
 	ReasonProvisioning = "Provisioning"
 	// ReasonCrashLoop: provisioning repeatedly restarts at an earlier step.
 	ReasonCrashLoop = "CrashLoop"
+	// ReasonReinstalling: the metal is being reinstalled, and its operating system does not run.
+	ReasonReinstalling = "Reinstalling"
 	// ReasonUnreachable: its liveliness is Unknown or Dead: it has sent no event for
 	// minutes.
 	ReasonUnreachable = "Unreachable"
@@ -329,29 +331,28 @@ const (
 	ReasonOperationRefused = "Refused"
 )
 
-// Reasons of Reinstalling. Ready has ReasonReinstalling meanwhile, unless the operating system
-// still runs.
+// Reasons of Reinstalling.
 const (
-	// ReasonReinstalling: the metal is being reinstalled.
-	ReasonReinstalling = "Reinstalling"
 	// ReasonReinstallMarked: the metal-api has the machine marked, and its operating system
 	// still runs: its next boot from the network installs the image.
 	ReasonReinstallMarked = "Marked"
-	// ReasonReinstallInstalling: the machine has left its operating system.
+	// ReasonReinstallInstalling: the machine has left its operating system, and has not phoned
+	// home since.
 	ReasonReinstallInstalling = "Installing"
 )
 
 // Reasons of MetalIssues. CrashLoop and FailedReclaim are shared with Ready.
 const (
-	// ReasonIssueDead: the machine is not allocated, and has sent no event for minutes.
+	// ReasonIssueDead: the machine was dead when it was allocated, and has sent no event since.
 	ReasonIssueDead = "Dead"
-	// ReasonIssueSilent: the machine is allocated, and has sent no event for minutes.
+	// ReasonIssueSilent: the machine has sent no event for minutes.
 	ReasonIssueSilent = "Silent"
-	// ReasonIssueLastEventError: the machine's last error event is recent.
+	// ReasonIssueLastEventError: an event of the machine did not fit the one before it, and the
+	// machine has not phoned home since.
 	ReasonIssueLastEventError = "LastEventError"
-	// ReasonIssueDuplicateAddress: another machine has one of its addresses.
+	// ReasonIssueDuplicateAddress: another machine has one of its addresses in the same network.
 	ReasonIssueDuplicateAddress = "DuplicateAddress"
-	// ReasonIssueDuplicateASN: another machine has its autonomous system number.
+	// ReasonIssueDuplicateASN: another firewall has the firewall's autonomous system number.
 	ReasonIssueDuplicateASN = "DuplicateASN"
 	// ReasonSeveralIssues: there is more than one; the message has all.
 	ReasonSeveralIssues = "SeveralIssues"

@@ -18,7 +18,7 @@ import (
 
 // Every recorded machine is read as metal-go's models read it.
 func TestMachineDecoder_AgreesWithMetalGo(t *testing.T) {
-	n := 0
+	n, errors := 0, 0
 	for _, r := range recorded(t) {
 		if r.Status/100 != 2 || !strings.HasPrefix(r.Path, "/v1/machine") && !strings.HasPrefix(r.Path, "/v1/firewall") {
 			continue
@@ -44,6 +44,12 @@ func TestMachineDecoder_AgreesWithMetalGo(t *testing.T) {
 			require.ElementsMatch(t, m.Tags, f.Tags)
 			require.Equal(t, toTime(m.Changed), f.Changed)
 			require.Equal(t, toTime(m.Events.LastEventTime), f.LastEventTime)
+			if e := m.Events.LastErrorEvent; e == nil {
+				require.Nil(t, f.LastError)
+			} else {
+				errors++
+				require.Equal(t, &metal.Event{Event: deref(e.Event), Message: e.Message, Time: toTime(e.Time)}, f.LastError)
+			}
 			require.Len(t, f.Events, len(m.Events.Log))
 			for j, e := range m.Events.Log {
 				require.Equal(t, metal.Event{Event: deref(e.Event), Message: e.Message, Time: toTime(e.Time)}, f.Events[j])
@@ -74,6 +80,7 @@ func TestMachineDecoder_AgreesWithMetalGo(t *testing.T) {
 		}
 	}
 	require.Greater(t, n, 90)
+	require.Positive(t, errors)
 }
 
 func TestMachineDecoder_WriteAnswerEqualsNextRead(t *testing.T) {
@@ -114,7 +121,7 @@ func TestMachineDecoder_EntriesOfAListShareNothing(t *testing.T) {
 	t.Parallel()
 	entries := []string{
 		`{"id":"m1","tags":["a","b"],"rackid":"r","liveliness":"Alive","state":{"value":"LOCKED","description":"x"},"events":{"log":[` +
-			`{"event":"E1","message":"M1","time":"2026-01-01T00:00:00Z"},{"event":"E2","message":"M2","time":"2026-01-02T00:00:00Z"}],"crash_loop":true},` +
+			`{"event":"E1","message":"M1","time":"2026-01-01T00:00:00Z"},{"event":"E2","message":"M2","time":"2026-01-02T00:00:00Z"}],"last_error_event":{"event":"E1"},"crash_loop":true},` +
 			`"allocation":{"allocationuuid":"a1","project":"p","networks":[{"networkid":"n","ips":["1.2.3.4","1.2.3.5"],"prefixes":["10.0.0.0/8"],"asn":1,"nat":true}]}}`,
 		`{"id":"m2","events":{"log":[{"time":"2026-01-03T00:00:00Z"}]},"allocation":{"networks":[{"ips":["1.2.3.6"]}]}}`,
 		`{"id":"m3"}`,

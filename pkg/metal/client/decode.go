@@ -151,6 +151,7 @@ type stateAnswer struct {
 type eventsAnswer struct {
 	Log                  []eventAnswer `json:"log"`
 	LastEventTime        time.Time     `json:"last_event_time"`
+	LastErrorEvent       *eventAnswer  `json:"last_error_event"`
 	CrashLoop            bool          `json:"crash_loop"`
 	FailedMachineReclaim bool          `json:"failed_machine_reclaim"`
 }
@@ -188,6 +189,10 @@ type machineNetworkAnswer struct {
 	DestinationPrefixes []string `json:"destinationprefixes"`
 }
 
+func (e eventAnswer) fact(i interner) metal.Event {
+	return metal.Event{Event: i.intern(e.Event), Message: i.intern(e.Message), Time: roundTime(e.Time)}
+}
+
 // reset empties an answer, but keeps the memory of its lists for the next one: the decoder
 // clears each element before it decodes into it.
 func (m *machineAnswer) reset() {
@@ -209,10 +214,13 @@ func (m *machineAnswer) fact(i interner) *metal.Machine {
 		FailedMachineReclaim: m.Events.FailedMachineReclaim,
 		Changed:              roundTime(m.Changed),
 	}
+	if e := m.Events.LastErrorEvent; e != nil {
+		f.LastError = new(e.fact(i))
+	}
 	if len(m.Events.Log) > 0 {
 		f.Events = make([]metal.Event, len(m.Events.Log))
 		for n, e := range m.Events.Log {
-			f.Events[n] = metal.Event{Event: i.intern(e.Event), Message: i.intern(e.Message), Time: roundTime(e.Time)}
+			f.Events[n] = e.fact(i)
 		}
 	}
 	if a := m.Allocation; a != nil {

@@ -29,8 +29,9 @@ type facts struct {
 	networks cache[metal.Network]
 	ips      cache[metal.IP]
 	// byUID and byProject are the ids of allocated machines. Hardly ever do two have one uid.
-	byUID     map[string][]string
-	byProject map[string]map[string]struct{}
+	byUID      map[string][]string
+	byProject  map[string]map[string]struct{}
+	duplicates duplicates
 	// referenced is the metal that records reference.
 	referenced map[metal.Ref]struct{}
 	// focused are the ids of machines that focus observes if clients are shown them.
@@ -46,6 +47,7 @@ func newFacts(relevant func(string) bool, changed func([]metal.Ref)) *facts {
 		changed:    changed,
 		byUID:      map[string][]string{},
 		byProject:  map[string]map[string]struct{}{},
+		duplicates: newDuplicates(),
 		referenced: map[metal.Ref]struct{}{},
 		focused:    map[string]struct{}{},
 	}
@@ -178,6 +180,11 @@ func (f *facts) setNoEvents(id string, noEvents bool, now time.Time) {
 func (f *facts) machineChanged(id string, before, after *metal.Machine) {
 	f.index(id, before, false)
 	f.index(id, after, true)
+	for _, other := range f.duplicates.replace(id, before, after) {
+		if m := f.machines.entries[other].fact; f.machineNeedsVerification(other, m) {
+			f.notifyMachine(other, m)
+		}
+	}
 	if !f.machineNeedsVerification(id, before) && !f.machineNeedsVerification(id, after) {
 		return
 	}

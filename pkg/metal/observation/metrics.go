@@ -13,7 +13,8 @@ import (
 )
 
 // The names of the observer's metrics. The label purpose is focus, read or sweep,
-// account is reads, focus or sweep, cause is budget, slow or unanswered.
+// account is reads, focus or sweep, cause is budget, slow or unanswered, issue is a
+// metal.IssueKind.
 const (
 	MetricStaleness            = "metalstack_metal_staleness_seconds"
 	MetricSweepSeconds         = "metalstack_metal_sweep_duration_seconds"
@@ -24,6 +25,7 @@ const (
 	MetricMachines             = "metalstack_metal_machines"
 	MetricPendingVerifications = "metalstack_metal_pending_verifications"
 	MetricStaleReads           = "metalstack_metal_stale_reads_total"
+	MetricMachineIssues        = "metalstack_metal_machine_issues"
 )
 
 // observerMetrics measure how well and at what cost an Observer works.
@@ -61,6 +63,8 @@ func newObserverMetrics(reg prometheus.Registerer, o *Observer) *observerMetrics
 		_, pending := o.facts.count()
 		return float64(pending)
 	})
+	metrics.Register(reg, prometheus.Collector(issueCollector{o, prometheus.NewDesc(MetricMachineIssues,
+		"Number of machines and firewalls of bound projects that have an issue, by issue, as the condition MetalIssues has it.", []string{"issue"}, nil)}))
 	m := &observerMetrics{
 		observations: metrics.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: MetricObservations, Help: "Number of observations of the metal-api, by purpose: focus, read or sweep.",
@@ -82,6 +86,20 @@ func newObserverMetrics(reg prometheus.Registerer, o *Observer) *observerMetrics
 		m.stale.WithLabelValues(staleCause(err))
 	}
 	return m
+}
+
+// issueCollector counts issues when metrics are read.
+type issueCollector struct {
+	observer *Observer
+	issues   *prometheus.Desc
+}
+
+func (c issueCollector) Describe(descriptions chan<- *prometheus.Desc) { descriptions <- c.issues }
+
+func (c issueCollector) Collect(collected chan<- prometheus.Metric) {
+	for issue, n := range c.observer.countIssues() {
+		collected <- prometheus.MustNewConstMetric(c.issues, prometheus.GaugeValue, float64(n), string(issue))
+	}
 }
 
 // staleCause is the label of a StaleError's cause.

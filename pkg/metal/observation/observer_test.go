@@ -433,7 +433,7 @@ func TestMetrics_AreRegistered(t *testing.T) {
 		for _, f := range families {
 			names[f.GetName()] = true
 		}
-		for _, n := range []string{MetricStaleness, MetricSweepSeconds, MetricSweepInterval, MetricObservations, MetricBusySeconds, MetricBudgetBalance, MetricMachines, MetricPendingVerifications, MetricStaleReads} {
+		for _, n := range []string{MetricStaleness, MetricSweepSeconds, MetricSweepInterval, MetricObservations, MetricBusySeconds, MetricBudgetBalance, MetricMachines, MetricMachineIssues, MetricPendingVerifications, MetricStaleReads} {
 			require.True(t, names[n], n)
 		}
 	})

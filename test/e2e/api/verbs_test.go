@@ -206,7 +206,7 @@ func TestTable_Columns(t *testing.T) {
 		}
 	}
 	require.Equal(t, []string{"NAME", "CLUSTER", "READY", "PHASE", "LIVELINESS", "SIZE", "ADDRESS", "AGE"}, narrow)
-	require.Equal(t, []string{"PROVIDERID", "IMAGE", "PARTITION", "RACK", "MANAGED"}, wide)
+	require.Equal(t, []string{"PROVIDERID", "IMAGE", "PARTITION", "RACK", "ISSUES", "MANAGED"}, wide)
 	require.Len(t, table.Rows, 1)
 	require.Equal(t, "node-1", table.Rows[0].Cells[0])
 	require.Equal(t, "c1", table.Rows[0].Cells[1])

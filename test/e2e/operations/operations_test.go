@@ -263,6 +263,8 @@ func (env *environment) lookAround(t *testing.T) {
 	assert.Contains(t, stdout, "node-1")
 	stdout, _ = env.run(t, "newer-image")
 	assert.Contains(t, stdout, "node-1")
+	stdout, _ = env.run(t, "metal-issues")
+	assert.Contains(t, stdout, "node-1")
 	env.run(t, "leases")
 	stdout, _ = env.run(t, "admission-policies")
 	assert.Equal(t, 10, strings.Count(stdout, "/metalstack-"), "five policies and their bindings")

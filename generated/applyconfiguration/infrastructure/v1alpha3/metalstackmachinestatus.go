@@ -29,7 +29,7 @@ type MetalStackMachineStatusApplyConfiguration struct {
 	FailureDomain *string `json:"failureDomain,omitempty"`
 	// conditions are the observed conditions:
 	// - Ready is the summary. Its reason is PhonedHome while the machine runs; otherwise
-	// NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop,
+	// NotAllocated, Allocating, Provisioning, Unreachable, CrashLoop, Reinstalling,
 	// FailedReclaim, AllocationGone, NotObserved, Releasing or Released, or the reason
 	// of Allocated that holds up an allocation or a release.
 	// - Allocated is about the allocation. AllocationRefused and ReleaseRefused:
@@ -52,8 +52,9 @@ type MetalStackMachineStatusApplyConfiguration struct {
 	// - PowerRequested is about the power action in status.lastOperation: True with Sent or,
 	// when an event of the machine followed, EventObserved; Unknown with Requested or
 	// OutcomeUncertain; False with Refused.
-	// - Reinstalling is True while the machine is marked for a reinstallation: Marked while its
-	// operating system still runs, and Installing. Otherwise it does not exist.
+	// - Reinstalling is True while the machine is marked for a reinstallation, with Marked while
+	// its operating system still runs, and Installing until it has phoned home. Otherwise it
+	// does not exist.
 	// - MetalIssues is True while the machine has issues that an operator of metal-stack looks
 	// after: CrashLoop, FailedReclaim, Dead, Silent, LastEventError, DuplicateAddress,
 	// DuplicateASN, or SeveralIssues. Otherwise it does not exist.

@@ -91,13 +91,13 @@ func TestTable_ShowsColumns(t *testing.T) {
 		}
 	}
 	assert.Equal(t, []string{"Name", "Cluster", "Ready", "Phase", "Liveliness", "Size", "Address", "Age"}, narrow)
-	assert.Equal(t, []string{"ProviderID", "Image", "Partition", "Rack", "Managed"}, wide)
+	assert.Equal(t, []string{"ProviderID", "Image", "Partition", "Rack", "Issues", "Managed"}, wide)
 	require.Len(t, table.Rows, 2)
 	assert.Equal(t, []any{foundID, "<none>", "True", "Phoned Home", "Alive", "v1-small-x86", "10.0.0.1", "60m",
-		"metal://fra-01/" + foundID, "ubuntu-24.04.1", "fra-01", "rack-1", false}, table.Rows[0].Cells)
+		"metal://fra-01/" + foundID, "ubuntu-24.04.1", "fra-01", "rack-1", "<none>", false}, table.Rows[0].Cells)
 	assert.Regexp(t, seconds, table.Rows[1].Cells[7])
 	assert.Equal(t, []any{"node-1", "cluster-1", "False", "Pending", "<none>", "v1-small-x86", "<none>", table.Rows[1].Cells[7],
-		"<none>", "ubuntu-24.04", "<none>", "<none>", true}, table.Rows[1].Cells)
+		"<none>", "ubuntu-24.04", "<none>", "<none>", "<none>", true}, table.Rows[1].Cells)
 	assert.Equal(t, list.(*infrastructure.MetalStackMachineList).ResourceVersion, table.ResourceVersion)
 }
 
@@ -119,12 +119,12 @@ func TestList_FirewallsShowTheirController(t *testing.T) {
 	require.NoError(t, err)
 	table, err := main.ConvertToTable(in("team-a"), list, nil)
 	require.NoError(t, err)
-	require.Len(t, table.ColumnDefinitions, 16)
+	require.Len(t, table.ColumnDefinitions, 17)
 	for i, name := range []string{"Managed", "Distance", "Controller", "Connected"} {
-		column := table.ColumnDefinitions[12+i]
+		column := table.ColumnDefinitions[13+i]
 		assert.Equal(t, name, column.Name)
 		assert.EqualValues(t, 1, column.Priority)
 	}
-	assert.Equal(t, []any{true, int64(0), "<none>", "<none>"}, table.Rows[0].Cells[12:])
-	assert.Equal(t, []any{true, int64(3), "v2.4.1", "True"}, table.Rows[1].Cells[12:])
+	assert.Equal(t, []any{true, int64(0), "<none>", "<none>"}, table.Rows[0].Cells[13:])
+	assert.Equal(t, []any{true, int64(3), "v2.4.1", "True"}, table.Rows[1].Cells[13:])
 }

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package projection
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// fillMaintenance fills in what is computed of operations and issues of metal that is
+// allocated. before are the conditions that were shown last.
+func (p *MachineLikeProjector) fillMaintenance(s *machineLike, before []metav1.Condition, computed *computedStates) {
+	a := *s.status.Allocation
+	if a == nil || a.Phase != infrastructure.AllocationAllocated {
+		return
+	}
+	computed.powerRequested = powerRequestedState(*s.status.LastOperation, a, s.steps)
+	switch {
+	case s.live != nil:
+		marked := timeOrZero(a.StartTime)
+		if op := *s.status.LastOperation; op != nil && op.AllocationUUID == a.AllocationUUID && op.Action == infrastructure.OperationReinstall && op.RequestTime != nil {
+			marked = op.RequestTime.Time
+		}
+		computed.reinstalling = reinstallingState(s.live, s.steps, marked)
+		computed.metalIssues = p.metalIssuesState(s.live, s.steps, s.meta.CreationTimestamp.Time)
+	case s.kept:
+		computed.reinstalling = stateOf(meta.FindStatusCondition(before, infrastructure.ConditionReinstalling))
+		computed.metalIssues = stateOf(meta.FindStatusCondition(before, infrastructure.ConditionMetalIssues))
+	}
+}
+
+// stateOf is the state of a condition that was shown; it has no status if none was.
+func stateOf(c *metav1.Condition) conditionState {
+	if c == nil {
+		return conditionState{}
+	}
+	return conditionState{status: c.Status, reason: c.Reason, message: c.Message, since: c.LastTransitionTime.Time}
+}
+
+// powerRequestedState is the condition PowerRequested. It has a status if the operation is a power
+// action, and was requested for the allocation. steps are those of its machine.
+func powerRequestedState(op *infrastructure.MachineOperation, a *infrastructure.MachineAllocation, steps []metal.Event) conditionState {
+	if op == nil || op.Action == "" || op.Action == infrastructure.OperationReinstall || op.AllocationUUID != a.AllocationUUID || op.RequestTime == nil {
+		return conditionState{}
+	}
+	s := conditionState{status: metav1.ConditionUnknown, since: op.RequestTime.Time}
+	what := fmt.Sprintf("Power action %s was requested by %s at %s", op.Action, strconv.Quote(op.User), op.RequestTime.UTC().Format(time.RFC3339))
+	if op.Reason != "" {
+		what += fmt.Sprintf(" (%s)", op.Reason)
+	}
+	quote := func(what string) string {
+		if op.Message != "" {
+			return what + ": " + op.Message
+		}
+		return what
+	}
+	switch op.Outcome {
+	case infrastructure.OperationSent:
+		s.status, s.reason = metav1.ConditionTrue, infrastructure.ReasonOperationSent
+		s.message = what + "; the metal-api sent it to the machine's controller."
+		if e := stepAfter(op, steps); e != nil {
+			s.reason = infrastructure.ReasonOperationEventObserved
+			s.message = fmt.Sprintf("%s; since then, the machine has sent the event %q, at %s.", what, e.Event, e.Time.UTC().Format(time.RFC3339))
+		}
+	case infrastructure.OperationUncertain:
+		s.reason = infrastructure.ReasonOperationUncertain
+		s.message = quote(what + "; it is unknown whether the metal-api sent it")
+	case infrastructure.OperationRefused:
+		s.status, s.reason = metav1.ConditionFalse, infrastructure.ReasonOperationRefused
+		s.message = quote(what + "; refused by the metal-api")
+	default:
+		s.reason = infrastructure.ReasonOperationRequested
+		s.message = what + "; the call is about to be made, or its outcome was not recorded."
+	}
+	return s
+}
+
+// stepAfter returns the newest step of a machine since a power action, or nil. `Planned Reboot`
+// with a power action as its message is the metal-api's own, of the request.
+func stepAfter(op *infrastructure.MachineOperation, steps []metal.Event) *metal.Event {
+	for i, e := range steps {
+		switch {
+		case !e.Time.After(op.RequestTime.Time):
+			return nil
+		case e.Event == metal.EventPlannedReboot && isPowerAction(e.Message):
+			continue
+		}
+		return &steps[i]
+	}
+	return nil
+}
+
+func isPowerAction(message string) bool {
+	switch message {
+	case "OFF", "RESET", "CYCLE":
+		return true
+	}
+	return false
+}
+
+// reinstallingState is the condition Reinstalling. It has a status while the machine is
+// reinstalled. marked dates the mark, which nothing in metal does.
+func reinstallingState(m *metal.Machine, steps []metal.Event, marked time.Time) conditionState {
+	switch m.Reinstallation(steps) {
+	case metal.ReinstallMarked:
+		return conditionState{
+			status: metav1.ConditionTrue, reason: infrastructure.ReasonReinstallMarked, since: marked,
+			message: fmt.Sprintf("The machine is marked for an installation of image %q, and its operating system still runs: its next boot from the network wipes the disk.", m.Allocation.Image),
+		}
+	case metal.ReinstallInstalling:
+		return conditionState{
+			status: metav1.ConditionTrue, reason: infrastructure.ReasonReinstallInstalling, since: notReadySince(steps, metal.LastPhonedHome(steps), marked),
+			message: fmt.Sprintf("Image %q is being installed: phase is %q.", m.Allocation.Image, phaseOf(steps)),
+		}
+	}
+	return conditionState{}
+}
+
+// metalIssuesState is the condition MetalIssues. It has a status while the machine has issues.
+func (p *MachineLikeProjector) metalIssuesState(m *metal.Machine, steps []metal.Event, created time.Time) conditionState {
+	var shared metal.Duplicates
+	if p.Duplicates != nil {
+		shared = p.Duplicates.Duplicates(m)
+	}
+	issues := m.Issues(steps, shared)
+	if len(issues) == 0 {
+		return conditionState{}
+	}
+	s := conditionState{status: metav1.ConditionTrue, reason: string(issues[0])}
+	if len(issues) > 1 {
+		s.reason = infrastructure.ReasonSeveralIssues
+	}
+	var messages []string
+	for _, issue := range issues {
+		messages = append(messages, string(issue)+": "+issueMessage(issue, m, shared))
+	}
+	s.message = strings.Join(messages, "; ") + "."
+	switch home := metal.LastPhonedHome(steps); {
+	case home != 0:
+		s.since = notReadySince(steps, home, created)
+	case isSilent(m):
+		s.since = m.LastEventTime
+	default:
+		s.since = steps[0].Time
+	}
+	return s
+}
+
+// issueMessage says what an issue is, as `metalctl machine issues` does. Which machine has an
+// address or a number, too, must not be disclosed: it may be another project's.
+func issueMessage(issue metal.IssueKind, m *metal.Machine, shared metal.Duplicates) string {
+	switch issue {
+	case metal.IssueCrashLoop:
+		message := "machine is in a provisioning crash loop"
+		if m.LastError != nil {
+			message += lastError(m)
+		}
+		return message
+	case metal.IssueFailedReclaim:
+		return "an earlier release of the machine did not finish, and it phoned home all the same"
+	case metal.IssueDead:
+		return "the machine is not sending events anymore"
+	case metal.IssueSilent:
+		return "the machine is not sending LLDP alive messages anymore"
+	case metal.IssueLastEventError:
+		return "the machine had an error during the provisioning lifecycle" + lastError(m)
+	case metal.IssueDuplicateAddress:
+		return "another machine has an address of this one, too: " + strings.Join(shared.Addresses, ", ")
+	case metal.IssueDuplicateASN:
+		numbers := make([]string, 0, len(shared.ASNs))
+		for _, n := range shared.ASNs {
+			numbers = append(numbers, strconv.FormatInt(n, 10))
+		}
+		return "the ASN is not unique among firewalls: " + strings.Join(numbers, ", ")
+	}
+	return ""
+}
+
+func lastError(m *metal.Machine) string {
+	message := fmt.Sprintf(" (event %q at %s", m.LastError.Event, m.LastError.Time.UTC().Format(time.RFC3339))
+	if m.LastError.Message != "" {
+		message += ": " + m.LastError.Message
+	}
+	return message + ")"
+}
