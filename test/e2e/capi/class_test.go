@@ -21,7 +21,7 @@ func clusterClassCreatesAndChangesClusters(t *testing.T, env *environment, names
 	before := projectMetal.Inventory()
 	c := env.Order(t, Order{Namespace: namespace, Name: "aster", Flavor: "topology", ControlPlane: 1, Workers: 2, Variables: map[string]string{
 		"METAL_MANAGEMENT_PORT": "6444", "METAL_ADDITIONAL_NETWORKS": tinyNetwork, "METAL_FIREWALL_NETWORKS": tinyNetwork, "UNHEALTHY_TIMEOUT": "900",
-		"FIREWALL_CONTROLLER_INTERVAL": "15s", "FIREWALL_SSH_KEYS": firewallKey,
+		"FIREWALL_CONTROLLER_INTERVAL": "15s", "FIREWALL_SSH_KEYS": firewallKey, "WORKER_REMEDIATION_TEMPLATE": RemediationTemplate("aster-md-0"), "REMEDIATION_RETRY_LIMIT": "2",
 	}})
 	c.AwaitMachines(t, slow, 1, 2)
 	variablesAreApplied(t, c)
@@ -145,4 +145,9 @@ func variablesAreApplied(t *testing.T, c *Tenant) {
 	require.NoError(t, c.Client.List(t.Context(), checks, c.mine(), client.InNamespace(c.Key.Namespace)))
 	require.Len(t, checks.Items, 1)
 	assert.EqualValues(t, 900, *checks.Items[0].Spec.Checks.UnhealthyNodeConditions[0].TimeoutSeconds)
+	remediation := &v1alpha4.MetalStackRemediationTemplate{}
+	template := checks.Items[0].Spec.Remediation.TemplateRef
+	assert.Equal(t, "MetalStackRemediationTemplate", template.Kind)
+	require.NoError(t, c.Client.Get(t.Context(), client.ObjectKey{Namespace: c.Key.Namespace, Name: template.Name}, remediation))
+	assert.EqualValues(t, 2, remediation.Spec.Template.Spec.Strategy.RetryLimit)
 }

@@ -46,6 +46,12 @@ var Variables = map[string]string{
 	"WORKER_MACHINE_SIZE":         simulator.SmallSize,
 }
 
+// RemediationTemplate refers to a MetalStackRemediationTemplate, for the variable
+// WORKER_REMEDIATION_TEMPLATE.
+func RemediationTemplate(name string) string {
+	return fmt.Sprintf("{apiVersion: %s, kind: MetalStackRemediationTemplate, name: %s}", v1alpha4.SchemeGroupVersion, name)
+}
+
 // Scheme knows the kinds of Cluster API and ours.
 var Scheme = func() *runtime.Scheme {
 	scheme := runtime.NewScheme()
