@@ -32,7 +32,10 @@ func (s *Simulator) ipmiReport(c *call) (int, any, error) {
 		if known && n.m != nil {
 			next := *n.m
 			next.ipmi.Address = r.BMCIp + ":623"
-			next.ipmi.BMCVersion, next.ipmi.PowerState, next.ipmi.LastUpdated = r.BMCVersion, r.PowerState, stored(now)
+			// What a report leaves out stays as it is (2/129, 2/130).
+			next.ipmi.BMCVersion, next.ipmi.PowerState = or(r.BMCVersion, next.ipmi.BMCVersion), or(r.PowerState, next.ipmi.PowerState)
+			next.ipmi.LastUpdated = stored(now)
+			n.power.reported, n.power.state = now, next.ipmi.PowerState
 			next.led.Value = r.IndicatorLEDState
 			if _, err := s.updateMachine(n.m, &next); err == nil {
 				resp.Updated = append(resp.Updated, id)

@@ -35,6 +35,10 @@ type Config struct {
 	// Recycle move them. Machines that are on send signs of life at any
 	// speed, see Silence.
 	Speed float64
+	// PowerReportInterval is how often metal-bmc reports which machines have power. 0
+	// is five minutes divided by Speed, and not at all at Speed 0: then ReportPower does.
+	// Less than 0: whatever is asked for was reported just now.
+	PowerReportInterval time.Duration
 	// HMAC are the keys of the three technical users; empty ones get
 	// DefaultHMAC's.
 	HMAC HMACKeys
