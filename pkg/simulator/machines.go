@@ -288,6 +288,9 @@ func (s *Simulator) machineConsolePassword(c *call) (int, any, error) {
 	}
 	s.lock()
 	defer s.unlock()
+	if len(req.Reason) < s.reasonLength {
+		return 0, nil, badRequest(fmt.Errorf("reason must be at least %d characters long", s.reasonLength))
+	}
 	_, m, err := s.findMachine(c, req.ID)
 	if err != nil {
 		return 0, nil, err

@@ -44,7 +44,7 @@ func (p power) String() string {
 // unlike a real one it does not move the machine's time of change.
 func (s *Simulator) reportPower(n *node, now time.Time) {
 	interval := s.cfg.PowerReportInterval
-	if interval == 0 && s.speed > 0 {
+	if interval == 0 && s.reportsPower() {
 		interval = time.Duration(float64(powerReportInterval) / s.speed)
 	}
 	switch {
@@ -57,6 +57,9 @@ func (s *Simulator) reportPower(n *node, now time.Time) {
 		}
 	}
 }
+
+// reportsPower is whether metal-bmc reports by itself.
+func (s *Simulator) reportsPower() bool { return s.cfg.PowerReportInterval != 0 || s.speed > 0 }
 
 func (p *power) report(at time.Time) { p.reported, p.state = at, p.String() }
 

@@ -98,28 +98,30 @@ type Simulator struct {
 	mu       sync.Mutex
 	costs    bool
 	slowdown float64
-	rng      *rand.Rand
-	schedule schedule
-	wake     chan struct{}
-	machines map[string]*node
-	order    []*node
-	quiet    map[*node]struct{}
-	networks map[string]*network
-	netOrder []string
-	ips      map[string]*ip
-	ipOrder  []string
-	ipsOf    map[string]map[string]struct{} // by machine
-	projects map[string]*project
-	projIDs  []string
-	tenants  map[string]*wire.Tenant
-	tenIDs   []string
-	cat      *catalogue
-	ipam     *ipam
-	vrfs     *pool
-	asns     *pool
-	locks    map[string]*partitionLock
-	cleanups cleanupQueue
-	history  []Operation
+	// reasonLength is how long a reason for a console password has to be.
+	reasonLength int
+	rng          *rand.Rand
+	schedule     schedule
+	wake         chan struct{}
+	machines     map[string]*node
+	order        []*node
+	quiet        map[*node]struct{}
+	networks     map[string]*network
+	netOrder     []string
+	ips          map[string]*ip
+	ipOrder      []string
+	ipsOf        map[string]map[string]struct{} // by machine
+	projects     map[string]*project
+	projIDs      []string
+	tenants      map[string]*wire.Tenant
+	tenIDs       []string
+	cat          *catalogue
+	ipam         *ipam
+	vrfs         *pool
+	asns         *pool
+	locks        map[string]*partitionLock
+	cleanups     cleanupQueue
+	history      []Operation
 }
 
 // New builds the data centre. It fails if the inventory contradicts itself
@@ -225,6 +227,14 @@ func (s *Simulator) SetSlowdown(times float64) {
 	s.lock()
 	defer s.unlock()
 	s.slowdown = times
+}
+
+// SetReasonLength demands a reason of that length for console passwords, as a metal-api does
+// that is started with --password-reason-minlength (2/108-114); 0 is the beginning.
+func (s *Simulator) SetReasonLength(characters int) {
+	s.lock()
+	defer s.unlock()
+	s.reasonLength = characters
 }
 
 // Now is the simulator's time.
