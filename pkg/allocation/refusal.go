@@ -28,12 +28,8 @@ func RefuseField(kind string, invalid *field.Error) error {
 }
 
 // RefuseCall returns the error of work that stands for that of a call of the metal-api, which is
-// not Uncertain. kind is that of the body that asked for it.
-func RefuseCall(kind string, err error) error {
-	r := refusalOf(err)
-	r.kind = kind
-	return r
-}
+// not Uncertain.
+func RefuseCall(err error) error { return refusalOf(err) }
 
 // CallMessage is what the metal-api said about a call that failed, in one line.
 func CallMessage(err error) string {

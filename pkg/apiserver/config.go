@@ -12,6 +12,7 @@ import (
 
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/server"
+	typedevents "k8s.io/client-go/kubernetes/typed/events/v1"
 	"k8s.io/client-go/tools/events"
 
 	"metal-stack.io/infrastructure-apiserver/generated/openapi"
@@ -61,6 +62,11 @@ type ExtraConfig struct {
 	Timing allocation.Timing
 	// Events records Events in the cluster; nil without a cluster.
 	Events events.EventRecorder
+	// OperationEvents stores Events of operations that users ask for, by ReportingInstance;
+	// nil without a cluster.
+	OperationEvents typedevents.EventsV1Interface
+	// ReportingInstance is this server in these Events.
+	ReportingInstance string
 	// Standalone is what a kube-apiserver serves in a cluster, and nil in one.
 	Standalone *standalone.API
 	// Quotas enforces ResourceQuotas; nil without a cluster.

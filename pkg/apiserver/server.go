@@ -21,6 +21,7 @@ import (
 	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal/observation"
 	"metal-stack.io/infrastructure-apiserver/pkg/metalapi"
+	"metal-stack.io/infrastructure-apiserver/pkg/operation"
 	"metal-stack.io/infrastructure-apiserver/pkg/projection"
 	"metal-stack.io/infrastructure-apiserver/pkg/refresh"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
@@ -113,10 +114,11 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	})
 	s.recoverer = allocation.NewRecoverer(s.protocol)
 	allocation.RegisterMetrics()
+	operation.RegisterMetrics()
 	tenancy.RegisterMetrics()
 	backends := rest.Backends{
 		Allocator: s.protocol, MetalAPI: metalapi.NewServer(s.observer, s.metal, s.protocol, clock.RealClock{}),
-		Authorizer: s.visibility,
+		Operator: s.newOperator(), Authorizer: s.visibility,
 	}
 	if err := s.Generic.InstallAPIGroup(resources.APIGroup(backends)); err != nil {
 		return nil, fmt.Errorf("failed to install the API: %w", err)
@@ -141,6 +143,17 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 		}
 	}
 	return s, s.addHooks(background)
+}
+
+// newOperator creates what operates machines.
+func (s *Server) newOperator() operator {
+	events := operation.Recorder(loggedEvents{})
+	if s.extra.OperationEvents != nil {
+		events = clusterEvents{s.extra.OperationEvents, s.extra.ReportingInstance, clock.RealClock{}}
+	}
+	return operator{operation.New(operation.Options{
+		Protocol: s.protocol, Metal: s.metal, Facts: s.observer, Catalogue: s.catalogue, Bindings: s.extra.Bindings, Events: events,
+	})}
 }
 
 // connectMetal creates what facts pass through: the client of the metal-api, the

@@ -31,15 +31,11 @@ type view struct {
 	ec  *eventLog
 	cat *catalogue
 	now time.Time
-
-	power power
 }
 
 // snapshot is what a machine is at the moment. The caller holds the lock.
 func (s *Simulator) snapshot(n *node) view {
-	now := s.clock.Now()
-	s.reportPower(n, now)
-	return view{n: n, m: n.m, ec: n.ec, cat: s.cat, now: now, power: n.power}
+	return view{n: n, m: n.m, ec: n.ec, cat: s.cat, now: s.clock.Now()}
 }
 
 // wire is the machine as JSON has it.
@@ -54,7 +50,8 @@ func (v view) wire(ipmi bool) *wire.Machine {
 		w.Liveliness = v.ec.liveliness
 	}
 	if ipmi {
-		w.IPMI = v.power.ipmiOf(m)
+		i := m.ipmi
+		w.IPMI = &i
 	}
 	if a := m.alloc; a != nil {
 		w.Allocation = &wire.Allocation{

@@ -20,9 +20,6 @@ type node struct {
 	generation uint64
 	// crashes: the machine does not get through its next boot.
 	crashes bool
-	// netBoot: the server boots from the network, until an installation has ended.
-	netBoot bool
-	power   power
 	encoded cache
 }
 
@@ -68,7 +65,7 @@ func (s *Simulator) after(n *node, now time.Time, d time.Duration, step func(now
 	generation := n.generation
 	vary := 0.8 + 0.4*s.rng.Float64()
 	s.at(now.Add(time.Duration(float64(d)*vary/s.speed)), func(now time.Time) {
-		if n.generation != generation || n.isQuiet() {
+		if n.generation != generation || n.silenced {
 			return
 		}
 		step(now)
@@ -84,7 +81,6 @@ func (s *Simulator) emit(n *node, event, message string, now time.Time) {
 // the machine has been allocated meanwhile.
 func (s *Simulator) boot(n *node, now time.Time, in time.Duration) {
 	n.generation++
-	s.switchOn(n, now)
 	s.after(n, now, in, func(now time.Time) {
 		s.emit(n, eventPXEBooting, "machine sent extended dhcp request", now)
 		s.after(n, now, stepPrepare, func(now time.Time) {
@@ -167,7 +163,6 @@ func (s *Simulator) report(n *node) {
 	if len(n.m.hardware.Disks) > 0 {
 		disk = n.m.hardware.Disks[0].Name
 	}
-	n.netBoot = false
 	a := *n.m.alloc
 	a.reinstall = false
 	a.consolePassword = "console-" + a.uuid[:8]
@@ -180,18 +175,12 @@ func (s *Simulator) report(n *node) {
 	_, _ = s.updateMachine(n.m, &next)
 }
 
-// reboot plans what a machine does after a power cycle. One that is marked for a reinstallation
-// of which metal-core was not told boots what is installed.
+// reboot plans what an installed machine does after a power cycle.
 func (s *Simulator) reboot(n *node, now time.Time) {
 	n.generation++
-	s.switchOn(n, now)
-	from := n.power.nextBoot
-	n.power.nextBoot = ""
-	switch {
-	case from == "BIOS":
-	case from == "PXE", n.netBoot, n.m.alloc == nil, n.m.alloc.boot == nil:
+	if n.m.alloc == nil || n.m.alloc.boot == nil || n.m.alloc.reinstall {
 		s.boot(n, now, stepReclaim)
-	default:
-		s.after(n, now, stepReboot, func(now time.Time) { s.emit(n, eventPhonedHome, "", now) })
+		return
 	}
+	s.after(n, now, stepReboot, func(now time.Time) { s.emit(n, eventPhonedHome, "", now) })
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"time"
 
@@ -28,6 +29,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/quota"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/registration"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/servingcert"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
 
@@ -43,8 +45,8 @@ const (
 	// startTimeout is how long each request to the cluster may take before the server
 	// starts.
 	startTimeout = 30 * time.Second
-	// eventSource is the reporting controller of Events.
-	eventSource = "metalstack-apiserver"
+	// maxReportingInstance is the most bytes of the name of this server in an Event.
+	maxReportingInstance = 128
 )
 
 // Cluster are the options of a server in a cluster: its Service, its registration, and
@@ -151,6 +153,7 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 	if config.Extra.Events, err = newEventRecorder(ctx, client); err != nil {
 		return err
 	}
+	config.Extra.OperationEvents, config.Extra.ReportingInstance = client.EventsV1(), reportingInstance()
 	if config.Extra.Quotas, err = quota.New(config.Generic.ClientConfig, config.Generic.SharedInformerFactory, config.Generic.DrainedNotify()); err != nil {
 		return err
 	}
@@ -258,5 +261,15 @@ func newEventRecorder(ctx context.Context, client kubernetes.Interface) (events.
 	if err := broadcaster.StartRecordingToSinkWithContext(context.WithoutCancel(ctx)); err != nil {
 		return nil, err
 	}
-	return broadcaster.NewRecorder(clientscheme.Scheme, eventSource), nil
+	return broadcaster.NewRecorder(clientscheme.Scheme, apiserver.EventSource), nil
+}
+
+// reportingInstance is this server in Events that it stores itself, as recorders of client-go
+// name it.
+func reportingInstance() string {
+	hostname, err := os.Hostname()
+	if err != nil {
+		return apiserver.EventSource
+	}
+	return oneline.Sanitize(apiserver.EventSource+"-"+hostname, maxReportingInstance)
 }

@@ -132,7 +132,7 @@ func watched(ctx context.Context, c client, namespace string, opts metav1.ListOp
 func tenantReachesNoForeignMetal(t *testing.T, env *environment) {
 	env.Bind(t, own, simulator.ProjectA)
 	alice, aliceConfig := env.tenant(t, "alice", own)
-	mallory, _ := env.tenant(t, "mallory", own, "status", "allocation")
+	mallory, _ := env.tenant(t, "mallory", own, append([]string{"status", "allocation"}, operationSubresources...)...)
 	env.mine(t, alice.InfrastructureV1alpha4())
 	v := env.newTarget(t)
 	env.tenant(t, "bob", theirs)
@@ -155,7 +155,7 @@ func tenantReachesNoForeignMetal(t *testing.T, env *environment) {
 		for _, a := range attempts() {
 			t.Run(a.name, func(t *testing.T) { refused(t, a, alice.InfrastructureV1alpha4()) })
 		}
-		for _, a := range overreaching() {
+		for _, a := range append(overreaching(), operationAttempts()...) {
 			t.Run("WithMoreRights/"+a.name, func(t *testing.T) { refused(t, a, mallory.InfrastructureV1alpha4()) })
 		}
 		t.Run("List_AcrossNamespacesShowsNothingForeign", func(t *testing.T) {

@@ -28,6 +28,8 @@ func TestTenancy(t *testing.T) {
 		t.Run("Label_BindsNamespace", func(t *testing.T) { t.Parallel(); labelBindsNamespace(t, env) })
 		t.Run("Label_ThatCannotBindIsRefused", func(t *testing.T) { t.Parallel(); labelThatCannotBindIsRefused(t, env) })
 		t.Run("ServiceAccounts_Rights", func(t *testing.T) { t.Parallel(); serviceAccountsRights(t, env) })
+		t.Run("Roles_AreWhatTheTableSays", func(t *testing.T) { t.Parallel(); rolesAreWhatTheTableSays(t, env) })
+		t.Run("Operations_ThroughKubeAPIServer", func(t *testing.T) { t.Parallel(); operationsThroughKubeAPIServer(t, env) })
 		t.Run("MetalAPIAccess_LastsAsLongAsItsCluster", func(t *testing.T) { t.Parallel(); metalAPIAccessLastsAsLongAsItsCluster(t, env) })
 		t.Run("DeletedNamespace_ReleasesItsMetal", func(t *testing.T) { t.Parallel(); deletedNamespaceReleasesItsMetal(t, env) })
 		t.Run("Finalizer_StaysWhileMetalIsHeld", func(t *testing.T) { t.Parallel(); finalizerStaysWhileMetalIsHeld(t, env) })

@@ -35,6 +35,8 @@ type Options struct {
 	MetalAPI string
 	// Bindings are project bindings, NAMESPACE=PROJECT.
 	Bindings []string
+	// Args are added to the server's arguments.
+	Args []string
 }
 
 // Server is a data directory, and the process that serves it.
@@ -84,6 +86,7 @@ func Start(t testing.TB, o Options) *Server {
 	for _, binding := range o.Bindings {
 		s.args = append(s.args, "--project-binding", binding)
 	}
+	s.args = append(s.args, o.Args...)
 	t.Cleanup(s.Kill)
 	s.Start()
 	return s

@@ -52,6 +52,7 @@ func TestFloods(t *testing.T) {
 	env := start(t)
 	t.Run("ResetStreams", func(t *testing.T) { env.resetStreams(t) })
 	t.Run("FutureResourceVersions", func(t *testing.T) { env.futureRevisions(t) })
+	t.Run("PowerRequests", func(t *testing.T) { env.powerRequests(t) })
 	t.Run("KnownClients", func(t *testing.T) { env.knownClients(t) })
 }
 

@@ -186,9 +186,6 @@ func (r *Resources) subresources(b Backends, gv schema.GroupVersion) map[string]
 			WithDryRun: a.WithDryRun, Allocate: a.AllocateFirewall, Release: a.ReleaseFirewall,
 		}, versioned(gv, "MetalStackFirewall")),
 	}
-	if b.Operator == nil {
-		return all
-	}
 	for name, resource := range r.operated(b) {
 		for subresource, storage := range operations.Storage(resource) {
 			all[name+"/"+subresource] = storage
