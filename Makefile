@@ -39,7 +39,7 @@ DIST       ?= dist
 CAPI_MANAGERS := $(BIN)/capi/core/manager $(BIN)/capi/bootstrap/manager $(BIN)/capi/controlplane/manager
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test unit verify lint build generate bench bench-compare bench-growth load load-compare fuzz faults govulncheck kubectl controlplane capi images release clean
+.PHONY: help run demo test unit verify lint build kubectl-metal generate bench bench-compare bench-growth load load-compare fuzz faults govulncheck kubectl controlplane capi images release clean
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,10 @@ lint: ## golangci-lint, with the linters of .golangci.yml
 build: ## The three programs, into bin/
 	@echo "building $(PROGRAMS) (with cold caches: some minutes)"
 	@$(GO_BUILD) -ldflags '$(LDFLAGS)' -o $(BIN)/ $(PROGRAMS:%=./cmd/%)
+
+kubectl-metal: ## The plugin of kubectl, into bin/: PATH=$$PWD/bin:$$PATH kubectl metal ls
+	@$(GO_BUILD) -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/kubectl-metal
+	@cp artifacts/krew/kubectl_complete-metal $(BIN)/
 
 generate: ## Generated code: deep copies, conversions, OpenAPI, clients
 	hack/update-codegen.sh
@@ -110,8 +114,9 @@ images: ## Container images of the three programs: make images REGISTRY=… TAG=
 	  docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --target $$program --tag $(REGISTRY)/$$program:$(TAG) . || exit 1; \
 	done
 
-release: $(BIN)/kubectl ## What clusterctl takes from a release, into dist/: make release TAG=v0.1.0
+release: $(BIN)/kubectl ## What clusterctl and krew take from a release, into dist/: make release TAG=v0.1.0
 	hack/release.sh $(DIST) $(REGISTRY) $(TAG)
+	GO=$(GO) COMMIT=$(COMMIT) hack/release-kubectl-metal.sh $(DIST) $(TAG)
 
 clean: ## Remove what was built and what `make run` left
 	rm -rf $(BIN) $(DIST) .run .cache

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubectl
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+var errNotConfirmed = errors.New("not confirmed: nothing was sent")
+
+// confirm asks a question, which the expected answers confirm. With assumeYes, it does not ask.
+func (s *session) confirm(ctx context.Context, assumeYes bool, question string, expected ...string) error {
+	if assumeYes {
+		return nil
+	}
+	if !s.Interactive {
+		return fmt.Errorf("%s\nThis has to be confirmed, and the input is no terminal: nothing was sent. With --yes it is not asked", question)
+	}
+	fmt.Fprint(s.ErrOut, question+" ")
+	answer, err := s.readLine(ctx)
+	if err != nil {
+		return err
+	}
+	for _, e := range expected {
+		if answer == e {
+			return nil
+		}
+	}
+	return errNotConfirmed
+}
+
+// confirmAction asks whether to do what stops a running machine.
+func (s *session) confirmAction(ctx context.Context, assumeYes bool, question string) error {
+	return s.confirm(ctx, assumeYes, question+" [y/N]", "y", "Y", "yes")
+}
+
+// readLine reads a line, and gives up when ctx ends.
+func (s *session) readLine(ctx context.Context) (string, error) {
+	type line struct {
+		text string
+		err  error
+	}
+	read := make(chan line, 1)
+	go func() {
+		text, err := bufio.NewReader(s.In).ReadString('\n')
+		read <- line{text, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return "", errNotConfirmed
+	case l := <-read:
+		if l.err != nil && !errors.Is(l.err, io.EOF) {
+			return "", l.err
+		}
+		return strings.TrimSpace(l.text), nil
+	}
+}

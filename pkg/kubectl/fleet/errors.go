@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// grantedBy are the ClusterRoles that grant each subresource; "" is for the objects.
+var grantedBy = map[string]string{
+	"":              "view (to read) and edit (to create)",
+	Power:           "metalstack-operator",
+	Identify:        "metalstack-operator",
+	Log:             "metalstack-operator",
+	ConsolePassword: "metalstack-console",
+	Reinstall:       "metalstack-reinstall",
+	Lock:            "metalstack-lock",
+}
+
+// discoveredOperator grants verbs on discovered machines, in addition.
+const discoveredOperator = "metalstack-discovered-operator"
+
+// Explained is an error of the server with what a user can do about it.
+type Explained struct {
+	error
+	Hint string
+}
+
+// Unwrap returns the error of the server.
+func (e *Explained) Unwrap() error { return e.error }
+
+// explain adds a hint to an error, if there is one.
+func (c *Client) explain(ctx context.Context, err error, ref Reference, subresource string) error {
+	if hint := c.hint(ctx, err, ref, subresource); hint != "" {
+		return &Explained{err, hint}
+	}
+	return err
+}
+
+func (c *Client) hint(ctx context.Context, err error, ref Reference, subresource string) string {
+	switch {
+	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "/discovered"):
+		return fmt.Sprintf("The machine was not allocated by this API: the ClusterRole %s grants this, in addition to %s.", discoveredOperator, grantedBy[subresource])
+	case apierrors.IsForbidden(err):
+		return fmt.Sprintf("ClusterRole that grants it: %s. An administrator of the namespace binds it: kubectl create rolebinding … --clusterrole=….", grantedBy[subresource])
+	case apierrors.IsNotFound(err) && subresource != "" && isUnserved(err):
+		return fmt.Sprintf("The API server does not serve the subresource %s of %s: it is older than this plugin.", subresource, ref.Kind.Resource)
+	case apierrors.IsNotFound(err) && ref.Name != "":
+		return c.otherNames(ctx, ref.Name)
+	case apierrors.IsTimeout(err), apierrors.IsServerTimeout(err):
+		return "It may have been done. `kubectl metal describe` shows what is known of it."
+	}
+	return ""
+}
+
+// isUnserved returns whether the server has no such path, instead of no such object.
+func isUnserved(err error) bool {
+	return apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
+}
+
+// otherNames finds the object that a user means by a machine's id, its hostname or the name of
+// another kind. What cannot be read is not suggested.
+func (c *Client) otherNames(ctx context.Context, name string) string {
+	var found []string
+	for _, kind := range []Kind{Machine, Firewall} {
+		page, _, err := c.list(ctx, kind, c.Namespace, metav1.ListOptions{Limit: pageSize})
+		if err != nil {
+			continue
+		}
+		for _, o := range page {
+			what := ""
+			switch {
+			case o.Name == name:
+				what = "that name"
+			case o.Metal == nil:
+			case o.Metal.MachineID == name:
+				what = "that machine id"
+			case o.Metal.Hostname == name:
+				what = "that hostname"
+			}
+			if what != "" {
+				found = append(found, fmt.Sprintf("%s has %s.", o.Reference().Arg(), what))
+			}
+		}
+	}
+	if len(found) == 0 {
+		return fmt.Sprintf("`kubectl metal ls --namespace=%s` lists what there is.", c.Namespace)
+	}
+	return strings.Join(found, " ")
+}
