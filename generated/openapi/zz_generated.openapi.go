@@ -5644,7 +5644,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MachineReinstallSpec(ref common.Ref
 				Properties: map[string]spec.Schema{
 					"image": {
 						SchemaProps: spec.SchemaProps{
-							Description: "image is an image id, or an alias, which is resolved to the newest image that it stands for. The image must have the feature of the object's kind, must not have expired, and must fit the size of the machine.",
+							Description: "image is an image id, or an alias, which is resolved to the newest image that it stands for. The image must have the feature of the object's kind, must not have expired, and must be one that the machine's file system layout is for.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -10279,7 +10279,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MachineReinstallSpec(ref common.Ref
 				Properties: map[string]spec.Schema{
 					"image": {
 						SchemaProps: spec.SchemaProps{
-							Description: "image is an image id, or an alias, which is resolved to the newest image that it stands for. The image must have the feature of the object's kind, must not have expired, and must fit the size of the machine.",
+							Description: "image is an image id, or an alias, which is resolved to the newest image that it stands for. The image must have the feature of the object's kind, must not have expired, and must be one that the machine's file system layout is for.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",

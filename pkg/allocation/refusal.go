@@ -28,8 +28,12 @@ func RefuseField(kind string, invalid *field.Error) error {
 }
 
 // RefuseCall returns the error of work that stands for that of a call of the metal-api, which is
-// not Uncertain.
-func RefuseCall(err error) error { return refusalOf(err) }
+// not Uncertain. kind is that of the body that asked for it.
+func RefuseCall(kind string, err error) error {
+	r := refusalOf(err)
+	r.kind = kind
+	return r
+}
 
 // CallMessage is what the metal-api said about a call that failed, in one line.
 func CallMessage(err error) string {

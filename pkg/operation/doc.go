@@ -6,5 +6,5 @@
 // the identity checks of a release, or for a discovered machine of the namespace's project.
 //
 // It must never call twice for one request of a power action or a reinstallation, and never let a
-// console password get anywhere but into the answer. docs/operation.md has the protocol.
+// console password get anywhere but into the answer. docs/machine-operations.md has the protocol.
 package operation

@@ -25,11 +25,11 @@ func lookupError(err error) error {
 }
 
 // callError is the error of a call that is recorded nowhere.
-func callError(err error, uncertain string) error {
+func callError(kind string, err error, uncertain string) error {
 	if metal.KindOf(err) == metal.Uncertain {
 		return allocation.Refuse(http.StatusGatewayTimeout, 0, "%s: %s", uncertain, allocation.CallMessage(err))
 	}
-	return allocation.RefuseCall(err)
+	return allocation.RefuseCall(kind, err)
 }
 
 // requireReason returns a reason as one line, or refuses an empty one.

@@ -15,12 +15,14 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
+const identifyKind = "MachineIdentify"
+
 // Identify switches the chassis LED. The same state with the same reason is one request for some
 // seconds.
 func (o *Operator) Identify(ctx context.Context, t Target, spec infrastructure.MachineIdentifySpec) (_ *infrastructure.MachineIdentify, err error) {
 	defer o.observe(verbIdentify)(&err)
 	if spec.State != infrastructure.LEDOn && spec.State != infrastructure.LEDOff {
-		return nil, o.status(t, allocation.RefuseField("MachineIdentify", field.NotSupported(field.NewPath("spec", "state"), spec.State,
+		return nil, o.status(t, allocation.RefuseField(identifyKind, field.NotSupported(field.NewPath("spec", "state"), spec.State,
 			[]infrastructure.LEDState{infrastructure.LEDOn, infrastructure.LEDOff})))
 	}
 	spec.Reason = oneline.Sanitize(spec.Reason, maxReason)
@@ -46,11 +48,11 @@ func (o *Operator) Identify(ctx context.Context, t Target, spec infrastructure.M
 			what = fmt.Sprintf("It is not known whether the chassis LED was switched %s", spec.State)
 			o.recent.set(key, nil)
 		default:
-			return nil, allocation.RefuseCall(err)
+			return nil, allocation.RefuseCall(identifyKind, err)
 		}
 		s.recordAfter(ctx, ReasonIdentifyRequested, "Identify"+string(spec.State), s.note(what, spec.Reason), err != nil)
 		if err != nil {
-			return nil, callError(err, fmt.Sprintf("the chassis LED may have been switched %s: retry", spec.State))
+			return nil, callError(identifyKind, err, fmt.Sprintf("the chassis LED may have been switched %s: retry", spec.State))
 		}
 		return answer, nil
 	})

@@ -93,7 +93,7 @@ func (s *subject) setState(ctx context.Context, state, description, eventReason,
 	}
 	m, err := s.operator.opts.Metal.SetState(context.WithoutCancel(ctx), s.machineID, state, description)
 	if err != nil {
-		return none, callError(err, "the state of the machine may have been set: read the lock, and retry")
+		return none, callError(lockKind, err, "the state of the machine may have been set: read the lock, and retry")
 	}
 	return lockStatus(m), nil
 }

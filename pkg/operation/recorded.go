@@ -105,7 +105,7 @@ func outcomeError(r request, op *infrastructure.MachineOperation) error {
 	case infrastructure.OperationSent:
 		return nil
 	case infrastructure.OperationRefused:
-		return allocation.Refuse(http.StatusUnprocessableEntity, 0, "refused by the metal-api: %s", op.Message)
+		return allocation.RefuseField(r.kind, field.Forbidden(field.NewPath("spec"), "refused by the metal-api: "+op.Message))
 	case infrastructure.OperationUncertain:
 		return uncertain(r, op.Message)
 	}
@@ -157,7 +157,7 @@ func (s *subject) callOnce(ctx context.Context, r request, call func(ctx context
 	default:
 		// Nothing was sent, and the metal-api did not decide: the same request may be made again.
 		s.end(ctx, begun, nil)
-		return nil, allocation.RefuseCall(err)
+		return nil, allocation.RefuseCall(r.kind, err)
 	}
 	s.end(ctx, begun, ended)
 	o.crashPoint("ended")

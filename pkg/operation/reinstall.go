@@ -138,7 +138,7 @@ func (s *subject) checkReinstallable(ctx context.Context, m *metal.Machine, spec
 	case metal.IsNotFound(err):
 		return allocation.Refuse(http.StatusConflict, 0, "the metal-api does not show the file system layout of machine %s: it has no provisioning events", m.ID)
 	case err != nil:
-		return allocation.RefuseCall(err)
+		return allocation.RefuseCall(reinstallKind, err)
 	case layout.AllocationUUID != s.allocationUUID:
 		return allocation.Refuse(http.StatusConflict, time.Second, "machine %s was allocated again meanwhile", m.ID)
 	case layout.ID == "":

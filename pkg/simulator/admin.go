@@ -20,7 +20,9 @@ const adminHelp = `metal-api simulator: operations on the data centre
   curl -s HOST/machines                                             every machine, one a line (?allocated=true, ?project=ID)
   curl -X POST HOST/machines/ID/crash                               its operating system crashes, and crashes again
   curl -X POST HOST/machines/ID/silence                             no more events: Dead or Unknown after five minutes
-  curl -X POST HOST/machines/ID/wake                                undoes crash and silence
+  curl -X POST HOST/machines/ID/hang                                silent, with power: comes back by a power cycle, or off and on
+  curl -X POST HOST/machines/ID/wake                                undoes crash, silence and hang, and switches on
+  curl -X POST HOST/machines/ID/report-power                        metal-bmc reports its power state, which it does every few minutes
   curl -X POST HOST/machines/ID/lock    -d '{"description":"why"}'  LOCKED: cannot be freed
   curl -X POST HOST/machines/ID/reserve -d '{"description":"why"}'  RESERVED: not handed out by size
   curl -X POST HOST/machines/ID/unlock
@@ -146,18 +148,20 @@ func (a *admin) machine(w http.ResponseWriter, r *http.Request) {
 	}
 	id := r.PathValue("id")
 	verbs := map[string]func() error{
-		"crash":       func() error { return a.s.Crash(id) },
-		"silence":     func() error { return a.s.Silence(id) },
-		"wake":        func() error { return a.s.Wake(id) },
-		"lock":        func() error { return a.s.Lock(id, body.Description) },
-		"reserve":     func() error { return a.s.Reserve(id, body.Description) },
-		"unlock":      func() error { return a.s.Unlock(id) },
-		"free":        func() error { return a.s.ForceFree(id) },
-		"tags":        func() error { return a.s.SetTags(id, body.Tags) },
-		"event":       func() error { return a.s.SendEvent(id, body.Event, body.Message) },
-		"phone-home":  func() error { return a.s.PhoneHome(id) },
-		"recycle":     func() error { return a.s.Recycle(id) },
-		"drop-events": func() error { return a.s.DropEventContainer(id) },
+		"crash":        func() error { return a.s.Crash(id) },
+		"silence":      func() error { return a.s.Silence(id) },
+		"hang":         func() error { return a.s.Hang(id) },
+		"wake":         func() error { return a.s.Wake(id) },
+		"lock":         func() error { return a.s.Lock(id, body.Description) },
+		"reserve":      func() error { return a.s.Reserve(id, body.Description) },
+		"unlock":       func() error { return a.s.Unlock(id) },
+		"free":         func() error { return a.s.ForceFree(id) },
+		"tags":         func() error { return a.s.SetTags(id, body.Tags) },
+		"event":        func() error { return a.s.SendEvent(id, body.Event, body.Message) },
+		"phone-home":   func() error { return a.s.PhoneHome(id) },
+		"report-power": func() error { return a.s.ReportPower(id) },
+		"recycle":      func() error { return a.s.Recycle(id) },
+		"drop-events":  func() error { return a.s.DropEventContainer(id) },
 	}
 	do, ok := verbs[r.PathValue("verb")]
 	if !ok {

@@ -43,7 +43,7 @@ func TestAdminAPI_OffersEveryControl(t *testing.T) {
 		`{"project":"`+simulator.ProjectA+`","partition":"fra-01","size":"v1-small-x86","name":"theirs","networks":["`+nw+`"]}`, 200)), &m))
 	require.Equal(t, "theirs", m.Name)
 	require.Contains(t, do("GET", "/machines?allocated=true", "", 200), m.ID)
-	for _, verb := range []string{"phone-home", "crash", "wake", "silence", "wake", "lock", "unlock", "reserve", "unlock"} {
+	for _, verb := range []string{"phone-home", "crash", "wake", "silence", "wake", "hang", "report-power", "wake", "lock", "unlock", "reserve", "unlock"} {
 		do("POST", "/machines/"+m.ID+"/"+verb, "", 200)
 	}
 	do("POST", "/machines/"+m.ID+"/tags", `{"tags":["a=b"]}`, 200)

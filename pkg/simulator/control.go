@@ -123,6 +123,7 @@ func (s *Simulator) PhoneHome(id string) error {
 			return fmt.Errorf("machine %q is not allocated", id)
 		}
 		now := s.clock.Now()
+		s.switchOn(n, now)
 		n.generation++
 		s.noticed(n, n.m.alloc.uuid, now)
 		n.generation++
@@ -143,6 +144,7 @@ func (s *Simulator) Recycle(id string) error {
 			return fmt.Errorf("machine %q is allocated", id)
 		}
 		now := s.clock.Now()
+		s.switchOn(n, now)
 		n.generation++
 		s.emit(n, eventPXEBooting, "machine sent extended dhcp request", now)
 		s.emit(n, eventPreparing, "metal-hammer started", now)
@@ -165,28 +167,23 @@ func (s *Simulator) Crash(id string) error {
 	})
 }
 
-// Silence stops all events of a machine; after five minutes the liveliness
+// Silence stops all events of a machine, whatever its power; after five minutes the liveliness
 // cron job makes it Unknown (allocated) or Dead (530-536).
 func (s *Simulator) Silence(id string) error {
 	return s.with(id, func(n *node) error {
 		n.silenced = true
-		n.generation++
-		if n.ec != nil {
-			e := *n.ec
-			e.last = e.lastAt(s.clock.Now())
-			e.beats = false
-			s.setLog(n, &e)
-		}
+		s.quieten(n, s.clock.Now())
 		return nil
 	})
 }
 
-// Wake lets a silenced or crashed machine speak again: an allocated and
+// Wake lets a machine speak again that is silenced, crashed, hung or off: an allocated and
 // installed one phones home, others boot.
 func (s *Simulator) Wake(id string) error {
 	return s.with(id, func(n *node) error {
 		now := s.clock.Now()
 		n.silenced, n.crashes = false, false
+		s.switchOn(n, now)
 		switch {
 		case n.m.alloc != nil && n.m.alloc.boot != nil:
 			n.generation++

@@ -31,11 +31,15 @@ type view struct {
 	ec  *eventLog
 	cat *catalogue
 	now time.Time
+
+	power power
 }
 
 // snapshot is what a machine is at the moment. The caller holds the lock.
 func (s *Simulator) snapshot(n *node) view {
-	return view{n: n, m: n.m, ec: n.ec, cat: s.cat, now: s.clock.Now()}
+	now := s.clock.Now()
+	s.reportPower(n, now)
+	return view{n: n, m: n.m, ec: n.ec, cat: s.cat, now: now, power: n.power}
 }
 
 // wire is the machine as JSON has it.
@@ -50,8 +54,7 @@ func (v view) wire(ipmi bool) *wire.Machine {
 		w.Liveliness = v.ec.liveliness
 	}
 	if ipmi {
-		i := m.ipmi
-		w.IPMI = &i
+		w.IPMI = v.power.ipmiOf(m)
 	}
 	if a := m.alloc; a != nil {
 		w.Allocation = &wire.Allocation{

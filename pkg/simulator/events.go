@@ -254,7 +254,7 @@ func (e *eventLog) wire(now time.Time) wire.Events {
 // setLog stores an event container and keeps the set of quiet machines, the
 // only ones that the liveliness cron job has to look at.
 func (s *Simulator) setLog(n *node, e *eventLog) {
-	if n.silenced && e != nil {
+	if n.isQuiet() && e != nil {
 		e.beats = false
 	}
 	n.ec = e

@@ -28,6 +28,10 @@ type MachineState struct {
 	// LastEvent is the newest event in the log, of whatever allocation.
 	LastEvent string
 	Waiting   bool
+	// Power is ON or OFF, whatever was reported; Hung: it has power, and does nothing. LED
+	// is that of the chassis, as it was asked for last.
+	Power, LED string
+	Hung       bool
 
 	Allocated               bool
 	AllocationUUID          string
@@ -105,6 +109,7 @@ func (s *Simulator) Inventory() Inventory {
 		state := MachineState{
 			ID: m.id, Partition: m.partition, Rack: m.rack, Size: m.size, State: m.state.Value,
 			LastEvent: n.ec.newest(), Waiting: m.waiting, Tags: slices.Clone(m.tags),
+			Power: n.power.String(), Hung: n.power.hung, LED: m.led.Value,
 		}
 		if n.ec != nil {
 			state.Liveliness = n.ec.liveliness

@@ -20,6 +20,9 @@ type node struct {
 	generation uint64
 	// crashes: the machine does not get through its next boot.
 	crashes bool
+	// netBoot: the server boots from the network, until an installation has ended.
+	netBoot bool
+	power   power
 	encoded cache
 }
 
@@ -65,7 +68,7 @@ func (s *Simulator) after(n *node, now time.Time, d time.Duration, step func(now
 	generation := n.generation
 	vary := 0.8 + 0.4*s.rng.Float64()
 	s.at(now.Add(time.Duration(float64(d)*vary/s.speed)), func(now time.Time) {
-		if n.generation != generation || n.silenced {
+		if n.generation != generation || n.isQuiet() {
 			return
 		}
 		step(now)
@@ -81,6 +84,7 @@ func (s *Simulator) emit(n *node, event, message string, now time.Time) {
 // the machine has been allocated meanwhile.
 func (s *Simulator) boot(n *node, now time.Time, in time.Duration) {
 	n.generation++
+	s.switchOn(n, now)
 	s.after(n, now, in, func(now time.Time) {
 		s.emit(n, eventPXEBooting, "machine sent extended dhcp request", now)
 		s.after(n, now, stepPrepare, func(now time.Time) {
@@ -163,6 +167,7 @@ func (s *Simulator) report(n *node) {
 	if len(n.m.hardware.Disks) > 0 {
 		disk = n.m.hardware.Disks[0].Name
 	}
+	n.netBoot = false
 	a := *n.m.alloc
 	a.reinstall = false
 	a.consolePassword = "console-" + a.uuid[:8]
@@ -175,12 +180,18 @@ func (s *Simulator) report(n *node) {
 	_, _ = s.updateMachine(n.m, &next)
 }
 
-// reboot plans what an installed machine does after a power cycle.
+// reboot plans what a machine does after a power cycle. One that is marked for a reinstallation
+// of which metal-core was not told boots what is installed.
 func (s *Simulator) reboot(n *node, now time.Time) {
 	n.generation++
-	if n.m.alloc == nil || n.m.alloc.boot == nil || n.m.alloc.reinstall {
+	s.switchOn(n, now)
+	from := n.power.nextBoot
+	n.power.nextBoot = ""
+	switch {
+	case from == "BIOS":
+	case from == "PXE", n.netBoot, n.m.alloc == nil, n.m.alloc.boot == nil:
 		s.boot(n, now, stepReclaim)
-		return
+	default:
+		s.after(n, now, stepReboot, func(now time.Time) { s.emit(n, eventPhonedHome, "", now) })
 	}
-	s.after(n, now, stepReboot, func(now time.Time) { s.emit(n, eventPhonedHome, "", now) })
 }

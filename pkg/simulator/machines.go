@@ -234,46 +234,6 @@ func (s *Simulator) machineState(c *call) (int, any, error) {
 	return s.answerMachine(c, n, m)
 }
 
-// powerCommands by the last part of the path.
-var powerCommands = map[string]string{
-	"on": "ON", "off": "OFF", "reset": "RESET", "cycle": "CYCLE", "bios": "BIOS", "disk": "DISK", "pxe": "PXE",
-	"chassis-identify-led-on": "LED-ON", "chassis-identify-led-off": "LED-OFF",
-}
-
-// machinePower sends a command to the machine's controller (267).
-func (s *Simulator) machinePower(c *call, cmd string) (int, any, error) {
-	s.lock()
-	defer s.unlock()
-	n, m, err := s.findMachine(c, c.param(0))
-	if err != nil {
-		return 0, nil, err
-	}
-	if c.down(backendNSQ) {
-		return 0, nil, errors.New(nsqDown)
-	}
-	now := s.clock.Now()
-	switch cmd {
-	case "OFF", "RESET", "CYCLE":
-		if err := s.event(n.id, eventPlannedReboot, cmd, now); err != nil {
-			return 0, nil, err
-		}
-		n.crashes = false
-	case "LED-ON", "LED-OFF":
-		next := *m
-		next.led = wire.LEDState{Value: cmd, Description: c.query("description")}
-		if m, err = s.updateMachine(m, &next); err != nil {
-			return 0, nil, err
-		}
-	}
-	switch cmd {
-	case "OFF":
-		n.generation++
-	case "ON", "RESET", "CYCLE":
-		s.reboot(n, now)
-	}
-	return s.answerMachine(c, n, m)
-}
-
 // machineReinstall has an allocated machine installed again (268). The image is
 // an exact one, of any feature, expired or not; an alias is unknown. With nsqd
 // away the machine is marked all the same (2/089, 2/226, 2/246, 2/250).
@@ -315,13 +275,9 @@ func (s *Simulator) machineReinstall(c *call) (int, any, error) {
 	if c.down(backendNSQ) {
 		return 0, nil, errors.New("cannot publish delete event: " + nsqDown)
 	}
-	now := s.clock.Now()
-	n.crashes = false
-	n.generation++
-	s.after(n, now, stepReclaim, func(now time.Time) {
-		s.emit(n, eventPlannedReboot, "reinstall", now)
-		s.boot(n, now, stepReclaim)
-	})
+	// It is reset without a word, so that its next event is unexpected (2/239, 2/241).
+	n.crashes, n.netBoot = false, true
+	s.boot(n, s.clock.Now(), stepReclaim)
 	return status, answer, nil
 }
 
@@ -332,6 +288,9 @@ func (s *Simulator) machineConsolePassword(c *call) (int, any, error) {
 	}
 	s.lock()
 	defer s.unlock()
+	if len(req.Reason) < s.reasonLength {
+		return 0, nil, badRequest(fmt.Errorf("reason must be at least %d characters long", s.reasonLength))
+	}
 	_, m, err := s.findMachine(c, req.ID)
 	if err != nil {
 		return 0, nil, err

@@ -114,7 +114,7 @@ func (s *Simulator) countMachine(k *wire.ServerCapacity, n *node) {
 		k.Other++
 		k.OtherMachines = append(k.OtherMachines, n.m.id)
 	}
-	if issues := s.issuesOf(n, false); len(issues) > 0 {
+	if issues := s.issuesOf(n, 0); len(issues) > 0 {
 		k.Faulty++
 		k.FaultyMachines = append(k.FaultyMachines, n.m.id)
 	}

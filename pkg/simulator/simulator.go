@@ -35,6 +35,10 @@ type Config struct {
 	// Recycle move them. Machines that are on send signs of life at any
 	// speed, see Silence.
 	Speed float64
+	// PowerReportInterval is how often metal-bmc reports which machines have power. 0
+	// is five minutes divided by Speed, and not at all at Speed 0: then ReportPower does.
+	// Less than 0: whatever is asked for was reported just now.
+	PowerReportInterval time.Duration
 	// HMAC are the keys of the three technical users; empty ones get
 	// DefaultHMAC's.
 	HMAC HMACKeys
@@ -94,28 +98,30 @@ type Simulator struct {
 	mu       sync.Mutex
 	costs    bool
 	slowdown float64
-	rng      *rand.Rand
-	schedule schedule
-	wake     chan struct{}
-	machines map[string]*node
-	order    []*node
-	quiet    map[*node]struct{}
-	networks map[string]*network
-	netOrder []string
-	ips      map[string]*ip
-	ipOrder  []string
-	ipsOf    map[string]map[string]struct{} // by machine
-	projects map[string]*project
-	projIDs  []string
-	tenants  map[string]*wire.Tenant
-	tenIDs   []string
-	cat      *catalogue
-	ipam     *ipam
-	vrfs     *pool
-	asns     *pool
-	locks    map[string]*partitionLock
-	cleanups cleanupQueue
-	history  []Operation
+	// reasonLength is how long a reason for a console password has to be.
+	reasonLength int
+	rng          *rand.Rand
+	schedule     schedule
+	wake         chan struct{}
+	machines     map[string]*node
+	order        []*node
+	quiet        map[*node]struct{}
+	networks     map[string]*network
+	netOrder     []string
+	ips          map[string]*ip
+	ipOrder      []string
+	ipsOf        map[string]map[string]struct{} // by machine
+	projects     map[string]*project
+	projIDs      []string
+	tenants      map[string]*wire.Tenant
+	tenIDs       []string
+	cat          *catalogue
+	ipam         *ipam
+	vrfs         *pool
+	asns         *pool
+	locks        map[string]*partitionLock
+	cleanups     cleanupQueue
+	history      []Operation
 }
 
 // New builds the data centre. It fails if the inventory contradicts itself
@@ -221,6 +227,14 @@ func (s *Simulator) SetSlowdown(times float64) {
 	s.lock()
 	defer s.unlock()
 	s.slowdown = times
+}
+
+// SetReasonLength demands a reason of that length for console passwords, as a metal-api does
+// that is started with --password-reason-minlength (2/108-114); 0 is the beginning.
+func (s *Simulator) SetReasonLength(characters int) {
+	s.lock()
+	defer s.unlock()
+	s.reasonLength = characters
 }
 
 // Now is the simulator's time.

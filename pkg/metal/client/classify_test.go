@@ -89,13 +89,13 @@ func (r recording) classOf() class {
 }
 
 // foreign are recordings of writes that the client never makes: to projects,
-// images, and updates.
+// images, and updates, and of reads of issues and of many controllers.
 func (r recording) foreign() bool {
 	return strings.HasPrefix(r.Path, "/v1/project") && r.Method != "GET" ||
 		strings.HasPrefix(r.Path, "/v1/image") && r.Method == "DELETE" ||
 		r.Method == "POST" && slices.Contains([]string{"/v1/machine", "/v1/network"}, r.Path) ||
 		strings.HasPrefix(r.Path, "/v1/tenant") ||
-		r.Path == "/v1/machine/ipmi" || r.Path == "/v1/health" || r.Path == "/v1/nosuchthing" ||
+		strings.HasPrefix(r.Path, "/v1/machine/ipmi") || strings.HasPrefix(r.Path, "/v1/machine/issues") || r.Path == "/v1/health" || r.Path == "/v1/nosuchthing" ||
 		r.Method == "DELETE" && strings.HasPrefix(r.Path, "/v1/network/") && !strings.HasPrefix(r.Path, "/v1/network/free/") ||
 		r.Method == "DELETE" && strings.HasPrefix(r.Path, "/v1/machine/") && !strings.HasSuffix(r.Path, "/free")
 }
@@ -121,7 +121,7 @@ var kinds = map[metal.Kind]string{
 // held to.
 var kindsIfRecorded = map[metal.Kind]string{
 	metal.Unavailable: "2/036 2/037 2/039 2/049 2/050 2/088 2/114",
-	metal.NotFound:    "2/057 2/058 2/059 2/060 2/061 2/062 2/063 2/064 2/065 2/105",
+	metal.NotFound:    "2/057 2/058 2/059 2/060 2/061 2/062 2/063 2/064 2/065 2/105 2/140",
 	metal.Refused:     "2/103 2/106 2/108 2/109 2/110 2/113",
 	metal.Uncertain:   "2/081 2/082 2/083 2/085",
 }

@@ -28,7 +28,7 @@ func TestMachineDecoder_AgreesWithMetalGo(t *testing.T) {
 			body = slices.Concat([]byte("["), body, []byte("]"))
 		}
 		var all []*models.V1MachineResponse
-		if json.Unmarshal(body, &all) != nil || slices.ContainsFunc(all, func(m *models.V1MachineResponse) bool { return deref(m.ID) == "" || m.State == nil }) {
+		if json.Unmarshal(body, &all) != nil || slices.ContainsFunc(all, func(m *models.V1MachineResponse) bool { return m == nil || deref(m.ID) == "" || m.State == nil }) {
 			continue // an event's answer, or a password
 		}
 		var l machineDecoder

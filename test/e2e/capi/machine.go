@@ -179,18 +179,24 @@ func (m *machine) register(ctx context.Context, controlPlane, external bool) err
 }
 
 // report is the kubelet's heartbeat: when that is missing, the Node is not
-// ready.
+// ready, and is emptied if it is out of service.
 func (m *machine) report(up bool) {
 	if !m.mu.TryLock() { // it boots; there is a next time
 		return
 	}
 	defer m.mu.Unlock()
-	if m.ready == nil || *m.ready == up || m.gone && up {
+	if m.ready == nil || *m.ready && up || m.gone && up {
 		return
 	}
 	ctx, cancel := context.WithTimeout(m.site.ctx, callLimit)
 	defer cancel()
 	nodes := m.cluster.client.CoreV1().Nodes()
+	if !*m.ready && !up {
+		if node, err := nodes.Get(ctx, m.state.Hostname, metav1.GetOptions{}); err == nil {
+			_ = m.cluster.empty(ctx, node) // or the next time
+		}
+		return
+	}
 	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
 		node, err := nodes.Get(ctx, m.state.Hostname, metav1.GetOptions{})
 		if err != nil {

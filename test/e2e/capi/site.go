@@ -115,7 +115,7 @@ func (s *Site) look() {
 	}
 	for uuid, state := range allocated {
 		m := s.machines[uuid]
-		up := state.LastEvent == phonedHome && state.Liveliness == "Alive"
+		up := state.LastEvent == phonedHome && state.Liveliness == "Alive" && state.Power == "ON" && !state.Hung
 		if m == nil && up {
 			m = &machine{site: s, state: state}
 			s.machines[uuid] = m

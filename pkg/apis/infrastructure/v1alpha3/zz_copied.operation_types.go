@@ -208,7 +208,7 @@ type MachineReinstall struct {
 type MachineReinstallSpec struct {
 	// image is an image id, or an alias, which is resolved to the newest image that it stands
 	// for. The image must have the feature of the object's kind, must not have expired, and
-	// must fit the size of the machine.
+	// must be one that the machine's file system layout is for.
 	// +required
 	// +k8s:validation:maxLength=253
 	Image string `json:"image,omitempty"`

@@ -2,6 +2,8 @@
 
 package wire
 
+import "time"
+
 // MachineSearchQuery is the body of machine and firewall find (162-165, 221-227).
 type MachineSearchQuery struct {
 	ID          *string  `json:"id"`
@@ -96,6 +98,18 @@ type MachineIpmiReport struct {
 	BIOSVersion       string `json:"BIOSVersion"`
 	IndicatorLEDState string `json:"IndicatorLEDState"`
 	PowerState        string `json:"PowerState"`
+	PowerMetric       *struct {
+		AverageConsumedWatts float64 `json:"AverageConsumedWatts"`
+		IntervalInMin        float64 `json:"IntervalInMin"`
+		MaxConsumedWatts     float64 `json:"MaxConsumedWatts"`
+		MinConsumedWatts     float64 `json:"MinConsumedWatts"`
+	} `json:"PowerMetric"`
+	PowerSupplies []struct {
+		Status struct {
+			Health string `json:"Health"`
+			State  string `json:"State"`
+		} `json:"Status"`
+	} `json:"PowerSupplies"`
 }
 
 // NetworkSearchQuery is the body of network find (086-093).
@@ -232,6 +246,8 @@ type MachineIssuesRequest struct {
 	Only     []string `json:"only"`
 	Omit     []string `json:"omit"`
 	Severity string   `json:"severity"`
+	// LastErrorThreshold is in nanoseconds.
+	LastErrorThreshold *time.Duration `json:"last_error_threshold"`
 }
 
 // SizeReservationFindRequest is the body of size reservations find.

@@ -373,17 +373,36 @@ type FRU struct {
 
 // IPMI is a machine's management controller (168).
 type IPMI struct {
-	Address       string    `json:"address"`
-	MAC           string    `json:"mac"`
-	User          string    `json:"user"`
-	Password      string    `json:"password"`
-	Interface     string    `json:"interface"`
-	FRU           FRU       `json:"fru"`
-	BMCVersion    string    `json:"bmcversion"`
-	PowerState    string    `json:"powerstate"`
-	PowerMetric   *struct{} `json:"powermetric"`
-	PowerSupplies []string  `json:"powersupplies"`
-	LastUpdated   time.Time `json:"last_updated"`
+	Address       string        `json:"address"`
+	MAC           string        `json:"mac"`
+	User          string        `json:"user"`
+	Password      string        `json:"password"`
+	Interface     string        `json:"interface"`
+	FRU           FRU           `json:"fru"`
+	BMCVersion    string        `json:"bmcversion"`
+	PowerState    string        `json:"powerstate"`
+	PowerMetric   *PowerMetric  `json:"powermetric"`
+	PowerSupplies []PowerSupply `json:"powersupplies"`
+	LastUpdated   time.Time     `json:"last_updated"`
+}
+
+// PowerMetric is how much power a machine consumes (2/126).
+type PowerMetric struct {
+	AverageConsumedWatts float64 `json:"averageconsumedwatts"`
+	IntervalInMin        float64 `json:"intervalinmin"`
+	MaxConsumedWatts     float64 `json:"maxconsumedwatts"`
+	MinConsumedWatts     float64 `json:"minconsumedwatts"`
+}
+
+// PowerSupply is one of a machine's power supplies (2/126).
+type PowerSupply struct {
+	Status PowerSupplyStatus `json:"status"`
+}
+
+// PowerSupplyStatus is how a power supply is.
+type PowerSupplyStatus struct {
+	Health string `json:"health"`
+	State  string `json:"state"`
 }
 
 // Machine is a machine or firewall (160, 205); IPMI only in IPMI answers.
@@ -419,6 +438,15 @@ type ConsolePassword struct {
 type IpmiReportResponse struct {
 	Updated []string `json:"updated"`
 	Created []string `json:"created"`
+}
+
+// Issue is a kind of issue (2/151).
+type Issue struct {
+	ID          string `json:"id"`
+	Severity    string `json:"severity"`
+	Description string `json:"description"`
+	RefURL      string `json:"ref_url"`
+	Details     string `json:"details"`
 }
 
 // MachineIssues is one machine with issues (269).
