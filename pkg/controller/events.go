@@ -11,7 +11,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
-// Reasons of Events. What is waited for, and what holds a release up, is recorded
+// Reasons of Events, beside those of remediations, which are the reasons of the condition
+// Remediated. What is waited for, and what holds a release up, is recorded
 // under the reasons of the conditions Allocated, Deleting, FirewallControllerReady,
 // FirewallReady, MetalAPIAccessReady and Paused, once for each change.
 const (
@@ -59,6 +60,7 @@ const (
 
 	actionProvideAccess         = "ProvideMetalAPIAccess"
 	actionProvideFirewallAccess = "ProvideFirewallAccess"
+	actionRemediate             = "Remediate"
 )
 
 // recordEvent makes an Event about the object. Nothing secret may be in a note.

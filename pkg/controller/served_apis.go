@@ -115,6 +115,8 @@ func checkServed(mapper meta.RESTMapper, options Options) error {
 			"metalstack-apiserver must run, and its APIService be available (kubectl get apiservices)"))
 	}
 	if !options.Standalone {
+		errs = append(errs, need(v1alpha4.SchemeGroupVersion.WithKind("MetalStackRemediation"),
+			"metalstack-apiserver must be of the same version as this process"))
 		for _, kind := range []string{"Cluster", "Machine"} {
 			errs = append(errs, need(clusterv1.GroupVersion.WithKind(kind),
 				"Cluster API v1.11 or later must be installed (clusterctl init), or this process be started with --standalone"))

@@ -104,6 +104,11 @@ func Setup(mgr ctrl.Manager, options Options) error {
 			Named(k.name).
 			For(k.object()).
 			WithOptions(controller.Options{MaxConcurrentReconciles: max(1, r.concurrency())})
+		if k.name == machines.name && !options.Standalone {
+			if err := newRemediationReconciler(mgr.GetClient(), live, recorder, options).setUp(mgr); err != nil {
+				return err
+			}
+		}
 		if k.name == clusters.name && !options.Standalone {
 			r.workload = newWorkloadStates()
 			w, err := newWorkloadReconciler(r)

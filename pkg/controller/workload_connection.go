@@ -19,6 +19,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -227,17 +228,20 @@ var (
 // what it serves.
 func workloadKinds() (*runtime.Scheme, meta.RESTMapper, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, rbacv1.AddToScheme, authenticationv1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, rbacv1.AddToScheme, authenticationv1.AddToScheme, storagev1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return nil, nil, err
 		}
 	}
 	mapper := meta.NewDefaultRESTMapper(nil)
 	for kind, scope := range map[schema.GroupVersionKind]meta.RESTScope{
-		corev1.SchemeGroupVersion.WithKind("Namespace"):          meta.RESTScopeRoot,
-		corev1.SchemeGroupVersion.WithKind("ServiceAccount"):     meta.RESTScopeNamespace,
-		rbacv1.SchemeGroupVersion.WithKind("ClusterRole"):        meta.RESTScopeRoot,
-		rbacv1.SchemeGroupVersion.WithKind("ClusterRoleBinding"): meta.RESTScopeRoot,
+		corev1.SchemeGroupVersion.WithKind("Namespace"):           meta.RESTScopeRoot,
+		corev1.SchemeGroupVersion.WithKind("Node"):                meta.RESTScopeRoot,
+		corev1.SchemeGroupVersion.WithKind("Pod"):                 meta.RESTScopeNamespace,
+		storagev1.SchemeGroupVersion.WithKind("VolumeAttachment"): meta.RESTScopeRoot,
+		corev1.SchemeGroupVersion.WithKind("ServiceAccount"):      meta.RESTScopeNamespace,
+		rbacv1.SchemeGroupVersion.WithKind("ClusterRole"):         meta.RESTScopeRoot,
+		rbacv1.SchemeGroupVersion.WithKind("ClusterRoleBinding"):  meta.RESTScopeRoot,
 		definitionKind: meta.RESTScopeRoot,
 		monitorKind:    meta.RESTScopeNamespace,
 		policyKind:     meta.RESTScopeNamespace,

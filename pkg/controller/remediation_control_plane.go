@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"context"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	"sigs.k8s.io/cluster-api/util"
+	"sigs.k8s.io/cluster-api/util/conditions"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+const (
+	// minControlPlane is the smallest control plane that bears that a machine is away.
+	minControlPlane = 3
+	// remediationInProgress is on a KubeadmControlPlane that replaces a machine.
+	remediationInProgress = "controlplane.cluster.x-k8s.io/remediation-in-progress"
+	kubeadmControlPlane   = "KubeadmControlPlane"
+)
+
+// controlPlaneConditions are the conditions of a Machine of a control plane, set by its
+// provider, that are not other than True while it serves.
+var controlPlaneConditions = []string{
+	"APIServerPodHealthy", "ControllerManagerPodHealthy", "SchedulerPodHealthy", "EtcdPodHealthy", "EtcdMemberHealthy",
+}
+
+// controlPlaneObjection says why a machine of a control plane is not switched off: all others have
+// to be healthy, so that the quorum of etcd holds, and nothing else may be under way. "" if
+// nothing is against it, or it is a worker.
+func (r *remediationRun) controlPlaneObjection(ctx context.Context) (string, error) {
+	if !util.IsControlPlaneMachine(r.machine) {
+		return "", nil
+	}
+	list := &clusterv1.MachineList{}
+	err := r.live.List(ctx, list, client.InNamespace(r.obj.Namespace),
+		client.MatchingLabels{clusterv1.ClusterNameLabel: r.machine.Spec.ClusterName}, client.HasLabels{clusterv1.MachineControlPlaneLabel})
+	if err != nil {
+		return "", err
+	}
+	if len(list.Items) < minControlPlane {
+		return fmt.Sprintf("The control plane has %d machines; it would not bear that one is switched off with fewer than %d", len(list.Items), minControlPlane), nil
+	}
+	for i := range list.Items {
+		if other := &list.Items[i]; other.UID != r.machine.UID {
+			if why := unfitFor(other); why != "" {
+				return fmt.Sprintf("Machine %s of the control plane %s", other.Name, why), nil
+			}
+		}
+	}
+	if why, err := r.otherRemediation(ctx); why != "" || err != nil {
+		return why, err
+	}
+	return r.kubeadmObjection(ctx)
+}
+
+// unfitFor says why the control plane would not be left to a machine; "" if it may be.
+func unfitFor(m *clusterv1.Machine) string {
+	switch {
+	case m.DeletionTimestamp != nil:
+		return "is being deleted"
+	case !m.Status.NodeRef.IsDefined():
+		return "has no Node yet"
+	case healthCheckFailure(m) != nil:
+		return "has failed a health check"
+	case conditions.IsFalse(m, clusterv1.MachineOwnerRemediatedCondition):
+		return "is to be replaced"
+	case !conditions.IsTrue(m, clusterv1.MachineNodeReadyCondition):
+		return "has a Node that is not ready"
+	}
+	for _, kind := range controlPlaneConditions {
+		c := conditions.Get(m, kind)
+		switch {
+		case c != nil && c.Status != metav1.ConditionTrue:
+			return fmt.Sprintf("is not healthy: its condition %s is %s", kind, c.Status)
+		case c == nil && kind == controlPlaneConditions[0] && ownerOfKind(m, kubeadmControlPlane) != nil:
+			return fmt.Sprintf("has no condition %s yet", kind)
+		}
+	}
+	return ""
+}
+
+func ownerOfKind(m *clusterv1.Machine, kind string) *metav1.OwnerReference {
+	if c := metav1.GetControllerOf(m); c != nil && c.Kind == kind {
+		return c
+	}
+	return nil
+}
+
+// otherRemediation says which other machine of the control plane is remediated.
+func (r *remediationRun) otherRemediation(ctx context.Context) (string, error) {
+	list := &v1alpha4.MetalStackRemediationList{}
+	err := r.live.List(ctx, list, client.InNamespace(r.obj.Namespace), client.MatchingLabels{clusterv1.ClusterNameLabel: r.machine.Spec.ClusterName})
+	if err != nil {
+		return "", err
+	}
+	for i := range list.Items {
+		other := &list.Items[i]
+		if other.UID == r.obj.UID || (!other.Status.PoweredOff && other.Status.Phase != v1alpha4.RemediationWaiting) {
+			continue
+		}
+		machine := &clusterv1.Machine{}
+		err := r.live.Get(ctx, client.ObjectKeyFromObject(other), machine)
+		if client.IgnoreNotFound(err) != nil {
+			return "", err
+		}
+		if err == nil && util.IsControlPlaneMachine(machine) {
+			return fmt.Sprintf("Machine %s of the control plane is being remediated", machine.Name), nil
+		}
+	}
+	return "", nil
+}
+
+// kubeadmObjection says whether the KubeadmControlPlane that owns the Machine replaces another one.
+func (r *remediationRun) kubeadmObjection(ctx context.Context) (string, error) {
+	owner := ownerOfKind(r.machine, kubeadmControlPlane)
+	if owner == nil {
+		return "", nil
+	}
+	controlPlane := &unstructured.Unstructured{}
+	controlPlane.SetAPIVersion(owner.APIVersion)
+	controlPlane.SetKind(owner.Kind)
+	err := r.live.Get(ctx, client.ObjectKey{Namespace: r.obj.Namespace, Name: owner.Name}, controlPlane)
+	switch {
+	case client.IgnoreNotFound(err) != nil:
+		return "", err
+	case err == nil && hasKey(controlPlane.GetAnnotations(), remediationInProgress):
+		return fmt.Sprintf("%s %s is replacing a machine", owner.Kind, owner.Name), nil
+	}
+	return "", nil
+}

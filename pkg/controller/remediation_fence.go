@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+)
+
+const (
+	// podsPerRequest and attachmentsPerRequest keep answers below maxWorkloadAnswer.
+	podsPerRequest        = 100
+	attachmentsPerRequest = 500
+	// maxWorkloadPages bounds the requests for one of these lists.
+	maxWorkloadPages = 20
+)
+
+// outOfService is the taint by which kube-controller-manager deletes the Pods of a Node, and
+// detaches its volumes, although its kubelet does not answer.
+var outOfService = corev1.Taint{Key: corev1.TaintNodeOutOfService, Value: "nodeshutdown", Effect: corev1.TaintEffectNoExecute}
+
+var (
+	errWorkloadBusy = errors.New("too many workload clusters of the namespace are worked on")
+	errManyOnNode   = errors.New("the workload cluster has too many Pods or volumes to look through")
+)
+
+// connect connects the workload cluster of the Machine.
+func (r *remediationRun) connect(ctx context.Context) (*workloadAPI, error) {
+	if r.workload != nil {
+		return r.workload, nil
+	}
+	name := r.clusterName()
+	if !r.slots.take(r.obj.Namespace) {
+		return nil, errWorkloadBusy
+	}
+	r.leave = func() { r.slots.leave(r.obj.Namespace) }
+	secret := &corev1.Secret{}
+	err := r.live.Get(ctx, client.ObjectKey{Namespace: r.obj.Namespace, Name: name + "-kubeconfig"}, secret)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, errNoKubeconfig
+	case err != nil:
+		return nil, fmt.Errorf("failed to read Secret %s-kubeconfig: %w", name, err)
+	}
+	api, err := r.connections.connect(ctrl.Request{NamespacedName: client.ObjectKey{Namespace: r.obj.Namespace, Name: name}}, secret.Data[kubeconfigKey])
+	if err != nil {
+		return nil, err
+	}
+	r.workload = api
+	return api, nil
+}
+
+// describeConnectError says why the workload cluster cannot be used, and quotes nothing of it.
+func describeConnectError(err error) string {
+	var unusable *kubeconfigError
+	var inWorkload *workloadError
+	switch {
+	case errors.Is(err, errWorkloadBusy), errors.Is(err, errManyOnNode):
+		return err.Error()
+	case errors.Is(err, errNoKubeconfig):
+		return "the kubeconfig of the workload cluster is not there"
+	case errors.As(err, &unusable):
+		return "the kubeconfig of the workload cluster is not used: " + unusable.message
+	case errors.As(err, &inWorkload):
+		return "the workload cluster cannot be used: " + describeWorkloadError(inWorkload.error)
+	}
+	return "the kubeconfig of the workload cluster cannot be read"
+}
+
+// node returns the Machine's Node; nil if it is gone, or there is another machine's of its name.
+func (r *remediationRun) node(ctx context.Context) (*corev1.Node, error) {
+	return r.nodeOf(ctx, r.machine.Status.NodeRef.Name)
+}
+
+func (r *remediationRun) nodeOf(ctx context.Context, name string) (*corev1.Node, error) {
+	ctx, cancel := context.WithTimeout(ctx, workloadTimeout)
+	defer cancel()
+	api, err := r.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	node := &corev1.Node{}
+	switch err := api.Get(ctx, client.ObjectKey{Name: name}, node); {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, &workloadError{err}
+	}
+	if r.machine != nil && node.Spec.ProviderID != "" && r.machine.Spec.ProviderID != "" && node.Spec.ProviderID != r.machine.Spec.ProviderID {
+		return nil, nil
+	}
+	return node, nil
+}
+
+// isOutOfService returns whether a Node has the taint, with whatever value.
+func isOutOfService(node *corev1.Node) bool {
+	return slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.MatchTaint(&outOfService) })
+}
+
+// taint sets the taint, if the Node is still as it was read.
+func (r *remediationRun) taint(ctx context.Context, node *corev1.Node) error {
+	return r.patchTaints(ctx, node, func(taints []corev1.Taint) []corev1.Taint { return append(taints, outOfService) })
+}
+
+// untaint takes the taint off a Node on which this remediation has set it.
+func (r *remediationRun) untaint(ctx context.Context, node *corev1.Node) error {
+	if r.obj.Status.FencedNode != node.Name {
+		return nil
+	}
+	return r.patchTaints(ctx, node, func(taints []corev1.Taint) []corev1.Taint {
+		return slices.DeleteFunc(taints, func(t corev1.Taint) bool { return t.MatchTaint(&outOfService) && t.Value == outOfService.Value })
+	})
+}
+
+func (r *remediationRun) patchTaints(ctx context.Context, node *corev1.Node, change func([]corev1.Taint) []corev1.Taint) error {
+	ctx, cancel := context.WithTimeout(ctx, workloadTimeout)
+	defer cancel()
+	before := node.DeepCopy()
+	node.Spec.Taints = change(slices.Clone(node.Spec.Taints))
+	if slices.Equal(before.Spec.Taints, node.Spec.Taints) {
+		return nil
+	}
+	if err := r.workload.Patch(ctx, node, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+		return &workloadError{err}
+	}
+	return nil
+}
+
+// unfence takes the taint off the Node that this remediation has fenced.
+func (r *remediationRun) unfence(ctx context.Context) error {
+	node, err := r.nodeOf(ctx, r.obj.Status.FencedNode)
+	if err != nil || node == nil {
+		return err
+	}
+	return r.untaint(ctx, node)
+}
+
+// recordUnfenced records that the taint is off.
+func (r *remediationRun) recordUnfenced(ctx context.Context) error {
+	return r.record(ctx, func(s *v1alpha4.MetalStackRemediationStatus) { s.FencedNode = "" })
+}
+
+// leftOn says what is left on a Node that the taint is to drive away; "" if nothing is.
+func (r *remediationRun) leftOn(ctx context.Context, node string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, workloadTimeout)
+	defer cancel()
+	pods, err := count(ctx, r.workload, &corev1.PodList{}, podsPerRequest, func(l *corev1.PodList) int {
+		return len(slices.DeleteFunc(l.Items, func(p corev1.Pod) bool { return p.Spec.NodeName != node || staysOnNode(&p) }))
+	}, client.MatchingFields{"spec.nodeName": node})
+	if err != nil {
+		return "", err
+	}
+	attachments, err := count(ctx, r.workload, &storagev1.VolumeAttachmentList{}, attachmentsPerRequest, func(l *storagev1.VolumeAttachmentList) int {
+		return len(slices.DeleteFunc(l.Items, func(a storagev1.VolumeAttachment) bool { return a.Spec.NodeName != node }))
+	})
+	switch {
+	case err != nil || pods+attachments == 0:
+		return "", err
+	case attachments == 0:
+		return fmt.Sprintf("%d Pods are", pods), nil
+	}
+	return fmt.Sprintf("%d Pods and %d volumes are", pods, attachments), nil
+}
+
+// count adds up what each page of a list has.
+func count[L client.ObjectList](ctx context.Context, api client.Client, list L, perRequest int64, of func(L) int, opts ...client.ListOption) (n int, err error) {
+	for range maxWorkloadPages {
+		page := append(slices.Clone(opts), client.Limit(perRequest), client.Continue(list.GetContinue()))
+		if err := api.List(ctx, list, page...); err != nil {
+			return 0, &workloadError{err}
+		}
+		n += of(list)
+		if list.GetContinue() == "" {
+			return n, nil
+		}
+	}
+	return 0, errManyOnNode
+}
+
+// staysOnNode returns whether the taint leaves a Pod: it has ended, or tolerates the taint, as
+// static Pods and the Pods of many DaemonSets do.
+func staysOnNode(pod *corev1.Pod) bool {
+	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+		return true
+	}
+	return slices.ContainsFunc(pod.Spec.Tolerations, func(t corev1.Toleration) bool {
+		return (t.Key == "" || t.Key == outOfService.Key) && (t.Effect == "" || t.Effect == outOfService.Effect) &&
+			(t.Operator == corev1.TolerationOpExists || t.Key != "" && t.Value == outOfService.Value) && t.TolerationSeconds == nil
+	})
+}
+
+// isReadySince returns whether a Node is ready, and its kubelet has said so since a time: until
+// it is noticed that a machine is off, its Node is shown as ready.
+func isReadySince(node *corev1.Node, t time.Time) bool {
+	return slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue && (c.LastHeartbeatTime.After(t) || c.LastTransitionTime.After(t) || t.IsZero())
+	})
+}
