@@ -56,7 +56,6 @@ func newRemediationReconciler(cached, live client.Client, recorder events.EventR
 
 // setUp adds the reconciler to a manager.
 func (r *remediationReconciler) setUp(mgr ctrl.Manager) error {
-	registerRemediationMetrics()
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("remediation").
 		For(&v1alpha4.MetalStackRemediation{}).

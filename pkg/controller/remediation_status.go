@@ -7,7 +7,7 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -22,7 +22,7 @@ import (
 func (r *remediationRun) record(ctx context.Context, change func(*v1alpha4.MetalStackRemediationStatus)) error {
 	before := r.obj.DeepCopy()
 	change(&r.obj.Status)
-	if equality.Semantic.DeepEqual(before.Status, r.obj.Status) {
+	if apiequality.Semantic.DeepEqual(before.Status, r.obj.Status) {
 		return nil
 	}
 	err := r.live.Status().Patch(ctx, r.obj, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
@@ -67,7 +67,7 @@ func (r *remediationRun) release(ctx context.Context) error {
 func (r *remediationRun) patchMetadata(ctx context.Context, change func(*v1alpha4.MetalStackRemediation)) error {
 	before := r.obj.DeepCopy()
 	change(r.obj)
-	if equality.Semantic.DeepEqual(before.ObjectMeta, r.obj.ObjectMeta) {
+	if apiequality.Semantic.DeepEqual(before.ObjectMeta, r.obj.ObjectMeta) {
 		return nil
 	}
 	err := r.live.Patch(ctx, r.obj, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))

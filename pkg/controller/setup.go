@@ -71,6 +71,7 @@ func NewScheme() (*runtime.Scheme, error) {
 
 // Setup adds the reconcilers of all kinds to a manager that has NewScheme's.
 func Setup(mgr ctrl.Manager, options Options) error {
+	registerRemediationMetrics()
 	clients, err := versioned.NewForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
 	if err != nil {
 		return err
