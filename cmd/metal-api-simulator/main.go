@@ -38,6 +38,7 @@ type options struct {
 	machines                      int
 	seed                          uint64
 	speed                         float64
+	powerReports                  time.Duration
 	costs                         bool
 	version                       string
 	hmac                          simulator.HMACKeys
@@ -62,6 +63,7 @@ func command(out io.Writer) *cobra.Command {
 	f.StringVar(&o.basePath, "base-path", "/metal", "Path before /v1. That of a real metal-api is /metal.")
 	f.IntVar(&o.machines, "machines", 32, "Number of machines in the data centre, up to 30000.")
 	f.Uint64Var(&o.seed, "seed", 1, "Seed of the random number generator.")
+	f.DurationVar(&o.powerReports, "power-report-interval", 0, "Time between reports of which machines have power, which is what power states are read from. 0 is five minutes divided by --speed, and less than 0 has them up to date.")
 	f.Float64Var(&o.speed, "speed", 1, "Factor by which provisioning is faster than that of real machines. With 0, machines do not proceed by themselves.")
 	f.BoolVar(&o.costs, "costs", false, "Delay responses by the time that a real metal-api takes with a fleet of this size.")
 	f.StringVar(&o.version, "metal-api-version", "", "Version of the metal-api to simulate, for example v0.43.1. If empty, v0.44.1.")
@@ -84,7 +86,7 @@ func (o *options) run(ctx context.Context, out io.Writer) error {
 	}
 	base := strings.TrimRight("/"+strings.Trim(o.basePath, "/"), "/")
 	sim, err := simulator.New(simulator.Config{
-		Seed: o.seed, Speed: o.speed, Costs: o.costs, HMAC: o.hmac, Version: o.version, BasePath: base,
+		Seed: o.seed, Speed: o.speed, PowerReportInterval: o.powerReports, Costs: o.costs, HMAC: o.hmac, Version: o.version, BasePath: base,
 		DataCentre: simulator.DefaultDataCentre(o.machines),
 	})
 	if err != nil {

@@ -5868,7 +5868,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_Metal(ref common.ReferenceCallback)
 					},
 					"crashLoop": {
 						SchemaProps: spec.SchemaProps{
-							Description: "crashLoop is true if the provisioning of the machine repeatedly restarts at an earlier step.",
+							Description: "crashLoop is true if the provisioning of the machine repeatedly restarts at an earlier step. It is false while the machine is reinstalled.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},
@@ -10503,7 +10503,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_Metal(ref common.ReferenceCallback)
 					},
 					"crashLoop": {
 						SchemaProps: spec.SchemaProps{
-							Description: "crashLoop is true if the provisioning of the machine repeatedly restarts at an earlier step.",
+							Description: "crashLoop is true if the provisioning of the machine repeatedly restarts at an earlier step. It is false while the machine is reinstalled.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},

@@ -121,7 +121,7 @@ func (p *MachineLikeProjector) Project(record, previous runtime.Object) runtime.
 		matchesSpec:   s.matchesSpecState(meta.FindStatusCondition(before, infrastructure.ConditionMatchesSpec)),
 		imageUpToDate: p.imageUpToDateState(s, meta.FindStatusCondition(before, infrastructure.ConditionImageUpToDate)),
 	}
-	p.fillMaintenance(s, before, &computed)
+	p.fillMaintenance(s, shown, before, &computed)
 	*s.status.Conditions = projectedConditions(s.meta, *s.status.Conditions, s.allocationState(), computed, before, p.Clock.Now)
 	return obj
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -16,8 +17,8 @@ import (
 )
 
 // fillMaintenance fills in what is computed of operations and issues of metal that is
-// allocated. before are the conditions that were shown last.
-func (p *MachineLikeProjector) fillMaintenance(s *machineLike, before []metav1.Condition, computed *computedStates) {
+// allocated. shown is what was shown last, and before are its conditions.
+func (p *MachineLikeProjector) fillMaintenance(s, shown *machineLike, before []metav1.Condition, computed *computedStates) {
 	a := *s.status.Allocation
 	if a == nil || a.Phase != infrastructure.AllocationAllocated {
 		return
@@ -32,6 +33,9 @@ func (p *MachineLikeProjector) fillMaintenance(s *machineLike, before []metav1.C
 		computed.reinstalling = reinstallingState(s.live, s.steps, marked)
 		computed.metalIssues = p.metalIssuesState(s.live, s.steps, s.meta.CreationTimestamp.Time)
 	case s.kept:
+		if c := meta.FindStatusCondition(before, infrastructure.ConditionPowerRequested); c != nil && equality.Semantic.DeepEqual(*s.status.LastOperation, *shown.status.LastOperation) {
+			computed.powerRequested = stateOf(c)
+		}
 		computed.reinstalling = stateOf(meta.FindStatusCondition(before, infrastructure.ConditionReinstalling))
 		computed.metalIssues = stateOf(meta.FindStatusCondition(before, infrastructure.ConditionMetalIssues))
 	}

@@ -78,6 +78,7 @@ func TestReinstalling_IsShownAsWhatItIs(t *testing.T) {
 				assert.Contains(t, reinstalling.Message, `mage "ubuntu-24.04.20260101"`)
 			}
 			issues := conditionOf(shown, infrastructure.ConditionMetalIssues)
+			assert.Equal(t, c.isCrashLoopIssue, shown.Status.Metal.CrashLoop)
 			assert.Equal(t, c.isCrashLoopIssue, issues != nil && issues.Reason == infrastructure.ReasonCrashLoop)
 			assert.Equal(t, shown, f.project(record, shown))
 
@@ -180,6 +181,10 @@ func TestPowerRequested_FollowsTheOperation(t *testing.T) {
 			assert.Equal(t, []string{string(c.status), c.reason, c.message}, []string{string(condition.Status), condition.Reason, condition.Message})
 			assert.Equal(t, requested.Truncate(time.Second), condition.LastTransitionTime.Time)
 			assert.Equal(t, shown, f.project(record, shown))
+
+			delete(f.facts.machines, m.ID)
+			assert.Equal(t, condition, conditionOf(f.project(record, shown), infrastructure.ConditionPowerRequested), "not to have observed it proves nothing")
+			f.facts.machines[m.ID] = m
 
 			stripped := shown.DeepCopy()
 			NewMachineProjector(f.source).Strip(stripped)

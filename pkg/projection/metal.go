@@ -29,7 +29,7 @@ func metalOf(m *metal.Machine, steps []metal.Event, managed bool) *infrastructur
 		Size:                 m.Size,
 		Phase:                phaseOf(steps),
 		Liveliness:           m.Liveliness,
-		CrashLoop:            m.CrashLoop,
+		CrashLoop:            m.CrashLoop && m.Reinstallation(steps) != metal.ReinstallInstalling,
 		FailedMachineReclaim: m.FailedMachineReclaim,
 		Locked:               m.State == metal.StateLocked,
 		Tags:                 slices.Clone(m.Tags),

@@ -72,7 +72,7 @@ func getPrintsEveryFormat(s *space) {
 	require.Regexp(s.t, `(?m)^node-1 +orchid +True +Phoned Home +Alive +v1-small-x86 +10\.\d+\.\d+\.\d+ +\d+m?\d*s$`, plain)
 	wide := s.kubectl("get", "msm", "-o=wide")
 	require.Equal(s.t, "NAME CLUSTER READY PHASE LIVELINESS SIZE ADDRESS AGE PROVIDERID IMAGE PARTITION RACK ISSUES MANAGED", header(wide))
-	require.Regexp(s.t, `metal://fra-01/\S+ +ubuntu-24\.04\.\d+ +fra-01 +fra-01-rack-\d\d +true\n$`, wide)
+	require.Regexp(s.t, `metal://fra-01/\S+ +ubuntu-24\.04\.\d+ +fra-01 +fra-01-rack-\d\d +<none> +true\n$`, wide)
 	require.Equal(s.t, "NAME CLUSTER READY ENDPOINT NETWORK PARTITION AGE", header(s.kubectl("get", "msc")))
 	require.Equal(s.t, "NAMESPACE NAME CLUSTER READY PHASE LIVELINESS SIZE ADDRESS AGE COLOR LABELS",
 		header(s.kubectl("get", "msm", "-A", "--show-labels", "-L=color")))

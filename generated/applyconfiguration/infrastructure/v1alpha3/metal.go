@@ -65,7 +65,7 @@ type MetalApplyConfiguration struct {
 	// lastEvent is the newest provisioning event of this allocation.
 	LastEvent *MetalEventApplyConfiguration `json:"lastEvent,omitempty"`
 	// crashLoop is true if the provisioning of the machine repeatedly restarts at an
-	// earlier step.
+	// earlier step. It is false while the machine is reinstalled.
 	CrashLoop *bool `json:"crashLoop,omitempty"`
 	// failedMachineReclaim is true if the machine was released but still phones home
 	// from its old operating system. A metal-stack operator has to repair it.

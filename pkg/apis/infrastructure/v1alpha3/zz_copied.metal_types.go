@@ -89,7 +89,7 @@ type Metal struct {
 	LastEvent *MetalEvent `json:"lastEvent,omitempty"`
 
 	// crashLoop is true if the provisioning of the machine repeatedly restarts at an
-	// earlier step.
+	// earlier step. It is false while the machine is reinstalled.
 	// +optional
 	CrashLoop bool `json:"crashLoop,omitempty"`
 
