@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/equality"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -195,7 +195,7 @@ func (h *Held) BeginOperation(ctx context.Context, begun *infrastructure.Machine
 		switch last := *m.status.LastOperation; {
 		case m.meta.DeletionTimestamp != nil:
 			return errBeingDeleted()
-		case m.allocation().AllocationUUID != h.Allocation.AllocationUUID, !equality.Semantic.DeepEqual(last, h.lastOperation):
+		case m.allocation().AllocationUUID != h.Allocation.AllocationUUID, !apiequality.Semantic.DeepEqual(last, h.lastOperation):
 			return &refusal{code: http.StatusConflict, message: "the record was changed by another operation: retry", retryAfter: time.Second}
 		}
 		*m.status.LastOperation = begun.DeepCopy()
@@ -211,7 +211,7 @@ func (h *Held) EndOperation(ctx context.Context, begun, ended *infrastructure.Ma
 		ended = h.lastOperation
 	}
 	_, err := h.operation.update(ctx, func(m *machineLike) error {
-		if equality.Semantic.DeepEqual(*m.status.LastOperation, begun) {
+		if apiequality.Semantic.DeepEqual(*m.status.LastOperation, begun) {
 			*m.status.LastOperation = ended.DeepCopy()
 		}
 		return nil

@@ -61,7 +61,7 @@ type environment struct {
 func newEnvironment(t testing.TB) *environment {
 	t.Helper()
 	clock := clocktesting.NewFakeClock(time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC))
-	srv := simtest.Start(t, simulator.Config{Clock: clock, Seed: 7})
+	srv := simtest.Start(t, simulator.Config{Clock: clock, Seed: 7, PowerReportInterval: -1})
 	bindings, err := tenancy.NewStatic([]string{teamA + "=" + simulator.ProjectA, teamB + "=" + simulator.ProjectB})
 	require.NoError(t, err)
 	env := &environment{

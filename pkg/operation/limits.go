@@ -63,7 +63,12 @@ type buckets struct {
 	all       map[string]*rate.Limiter
 	// others is shared by what there is no room for.
 	others *rate.Limiter
+	// evicted is when room was made last.
+	evicted time.Time
 }
+
+// evictInterval is the least time between two searches for buckets that are full again.
+const evictInterval = time.Second
 
 func newBuckets(perMinute int) buckets {
 	b := buckets{perMinute: perMinute, all: map[string]*rate.Limiter{}}
@@ -80,7 +85,8 @@ func (b *buckets) of(key string, now time.Time) *rate.Limiter {
 	if l := b.all[key]; l != nil {
 		return l
 	}
-	if len(b.all) >= maxBuckets {
+	if len(b.all) >= maxBuckets && now.Sub(b.evicted) >= evictInterval {
+		b.evicted = now
 		for k, l := range b.all {
 			if l.TokensAt(now) >= float64(b.perMinute) {
 				delete(b.all, k)

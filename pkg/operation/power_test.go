@@ -140,6 +140,16 @@ func TestPower_CrashAfterCallSendsNoSecondOne(t *testing.T) {
 	require.Equal(t, 1, env.calls()["machine-power"])
 }
 
+func TestPower_CrashAfterItsOutcomeWasRecordedIsAnsweredFromTheRecord(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	env.machine("node")
+	crashAt(env.o, "ended")
+	require.Error(t, env.power(env.o, "node", infrastructure.PowerOff, "off"))
+	require.NoError(t, env.power(env.newOperator(), "node", infrastructure.PowerOff, "off"))
+	require.Equal(t, 1, env.calls()["machine-power"])
+}
+
 func TestPower_LostAnswerIsUncertain(t *testing.T) {
 	t.Parallel()
 	env := newEnvironment(t)
@@ -340,6 +350,28 @@ func TestPowerState_ShowsWhatTheControllerReported(t *testing.T) {
 	_, err = env.o.PowerState(env.context(), target("node"))
 	requireCode(t, http.StatusServiceUnavailable, err, "away")
 	up()
+}
+
+// What was requested is seen some time after it was sent.
+func TestPowerState_FollowsRequest(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	env.machine("node")
+	require.NoError(t, env.power(env.o, "node", infrastructure.PowerOff, "off"))
+	requested := env.clock.Now()
+	var state infrastructure.MachinePowerStatus
+	for range 10 {
+		env.clock.Step(5 * time.Second)
+		env.sim.Advance()
+		power, err := env.o.PowerState(env.context(), target("node"))
+		require.NoError(t, err)
+		if state = power.Status; state.State == infrastructure.PowerStateOff {
+			break
+		}
+	}
+	require.Equal(t, infrastructure.PowerStateOff, state.State)
+	require.True(t, state.ObservedTime.After(requested))
+	require.NotEmpty(t, state.BMCVersion)
 }
 
 func TestPowerState_CountsAgainstTheLimitOfTheNamespace(t *testing.T) {

@@ -137,7 +137,7 @@ func TestOperations_DryRunChangesNothing(t *testing.T) {
 	}
 }
 
-// What nobody could see afterwards is not done.
+// What would leave no trace is not done.
 func TestOperations_NeedTheirEvent(t *testing.T) {
 	t.Parallel()
 	env := newEnvironment(t)

@@ -20,37 +20,37 @@ import (
 // operateCall makes one call whose answer is a machine.
 type operateCall func(ctx context.Context, s machine.ClientService, id string, answer *machineDecoder) error
 
-// noBody is what calls without parameters send: one without a body has no content type,
-// and is answered 415.
-var noBody models.V1EmptyBody = map[string]any{}
+// emptyBody is sent by calls without parameters: without a body, they would have no content
+// type, and be answered 415.
+var emptyBody models.V1EmptyBody = map[string]any{}
 
 var powerCalls = map[metal.PowerAction]operateCall{
 	metal.PowerOn: func(ctx context.Context, s machine.ClientService, id string, answer *machineDecoder) error {
-		_, err := s.MachineOn(machine.NewMachineOnParamsWithContext(ctx).WithID(id).WithBody(noBody), nil, answer.decodesOne(&machine.MachineOnOK{}))
+		_, err := s.MachineOn(machine.NewMachineOnParamsWithContext(ctx).WithID(id).WithBody(emptyBody), nil, answer.decodesOne(&machine.MachineOnOK{}))
 		return err
 	},
 	metal.PowerOff: func(ctx context.Context, s machine.ClientService, id string, answer *machineDecoder) error {
-		_, err := s.MachineOff(machine.NewMachineOffParamsWithContext(ctx).WithID(id).WithBody(noBody), nil, answer.decodesOne(&machine.MachineOffOK{}))
+		_, err := s.MachineOff(machine.NewMachineOffParamsWithContext(ctx).WithID(id).WithBody(emptyBody), nil, answer.decodesOne(&machine.MachineOffOK{}))
 		return err
 	},
 	metal.PowerReset: func(ctx context.Context, s machine.ClientService, id string, answer *machineDecoder) error {
-		_, err := s.MachineReset(machine.NewMachineResetParamsWithContext(ctx).WithID(id).WithBody(noBody), nil, answer.decodesOne(&machine.MachineResetOK{}))
+		_, err := s.MachineReset(machine.NewMachineResetParamsWithContext(ctx).WithID(id).WithBody(emptyBody), nil, answer.decodesOne(&machine.MachineResetOK{}))
 		return err
 	},
 	metal.PowerCycle: func(ctx context.Context, s machine.ClientService, id string, answer *machineDecoder) error {
-		_, err := s.MachineCycle(machine.NewMachineCycleParamsWithContext(ctx).WithID(id).WithBody(noBody), nil, answer.decodesOne(&machine.MachineCycleOK{}))
+		_, err := s.MachineCycle(machine.NewMachineCycleParamsWithContext(ctx).WithID(id).WithBody(emptyBody), nil, answer.decodesOne(&machine.MachineCycleOK{}))
 		return err
 	},
 	metal.PowerBootDisk: func(ctx context.Context, s machine.ClientService, id string, answer *machineDecoder) error {
-		_, err := s.MachineDisk(machine.NewMachineDiskParamsWithContext(ctx).WithID(id).WithBody(noBody), nil, answer.decodesOne(&machine.MachineDiskOK{}))
+		_, err := s.MachineDisk(machine.NewMachineDiskParamsWithContext(ctx).WithID(id).WithBody(emptyBody), nil, answer.decodesOne(&machine.MachineDiskOK{}))
 		return err
 	},
 	metal.PowerBootPXE: func(ctx context.Context, s machine.ClientService, id string, answer *machineDecoder) error {
-		_, err := s.MachinePxe(machine.NewMachinePxeParamsWithContext(ctx).WithID(id).WithBody(noBody), nil, answer.decodesOne(&machine.MachinePxeOK{}))
+		_, err := s.MachinePxe(machine.NewMachinePxeParamsWithContext(ctx).WithID(id).WithBody(emptyBody), nil, answer.decodesOne(&machine.MachinePxeOK{}))
 		return err
 	},
 	metal.PowerBootBIOS: func(ctx context.Context, s machine.ClientService, id string, answer *machineDecoder) error {
-		_, err := s.MachineBios(machine.NewMachineBiosParamsWithContext(ctx).WithID(id).WithBody(noBody), nil, answer.decodesOne(&machine.MachineBiosOK{}))
+		_, err := s.MachineBios(machine.NewMachineBiosParamsWithContext(ctx).WithID(id).WithBody(emptyBody), nil, answer.decodesOne(&machine.MachineBiosOK{}))
 		return err
 	},
 }
@@ -68,13 +68,13 @@ func (c *Client) RequestPower(ctx context.Context, id string, action metal.Power
 // SetLED switches the chassis LED. It never ends with ctx.
 func (c *Client) SetLED(ctx context.Context, id string, on bool, description string) error {
 	op, call := "machine led off", operateCall(func(ctx context.Context, s machine.ClientService, id string, answer *machineDecoder) error {
-		params := machine.NewChassisIdentifyLEDOffParamsWithContext(ctx).WithID(id).WithBody(noBody).WithDescription(&description)
+		params := machine.NewChassisIdentifyLEDOffParamsWithContext(ctx).WithID(id).WithBody(emptyBody).WithDescription(&description)
 		_, err := s.ChassisIdentifyLEDOff(params, nil, answer.decodesOne(&machine.ChassisIdentifyLEDOffOK{}))
 		return err
 	})
 	if on {
 		op, call = "machine led on", func(ctx context.Context, s machine.ClientService, id string, answer *machineDecoder) error {
-			params := machine.NewChassisIdentifyLEDOnParamsWithContext(ctx).WithID(id).WithBody(noBody).WithDescription(&description)
+			params := machine.NewChassisIdentifyLEDOnParamsWithContext(ctx).WithID(id).WithBody(emptyBody).WithDescription(&description)
 			_, err := s.ChassisIdentifyLEDOn(params, nil, answer.decodesOne(&machine.ChassisIdentifyLEDOnOK{}))
 			return err
 		}
