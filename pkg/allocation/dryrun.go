@@ -33,18 +33,22 @@ func IsDryRun(ctx context.Context) bool { return ctx.Value(dryRunKey{}) != nil }
 var errDryRun = errors.New("dry run: nothing is written")
 
 // dryRun does work, unless another operation on the object is in progress.
-func dryRun[T any](ctx context.Context, p *Protocol, ref objectRef, work func(ctx context.Context) (T, error)) (T, error) {
+func dryRun[T any](ctx context.Context, p *Protocol, ref objectRef, verb string, work func(ctx context.Context) (T, error)) (T, error) {
 	if other := p.operations.runningVerb(ref); other != "" {
 		var none T
-		return none, ref.apiError(errInProgress(other))
+		return none, ref.apiError(errInProgress(verb, other))
 	}
 	result, err := work(ctx)
 	return result, ref.apiError(err)
 }
 
-func errInProgress(verb string) error {
-	r := refuse(http.StatusConflict, "another %s is in progress: retry", verb)
-	r.retryAfter = time.Second
+// errInProgress refuses what verb asks for while other is in progress. Those who ask for an
+// allocation or a release know how long they wait.
+func errInProgress(verb, other string) error {
+	r := refuse(http.StatusConflict, "another %s is in progress: retry", other)
+	if isOperation(verb) {
+		r.retryAfter = time.Second
+	}
 	return r
 }
 

@@ -40,7 +40,7 @@ func (e *exclusiveOperations) start(ref objectRef, verb string) error {
 		return errInterrupted
 	}
 	if other, running := e.running[ref]; running {
-		return errInProgress(other)
+		return errInProgress(verb, other)
 	}
 	e.running[ref] = verb
 	e.wg.Add(1)

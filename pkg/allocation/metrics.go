@@ -76,7 +76,7 @@ func RegisterMetrics() {
 // observeOperation counts an operation that begins; what it returns counts its end.
 // Operations on metal that is allocated have metrics of their own (pkg/operation).
 func observeOperation(s objectRef, verb string, clock clock.PassiveClock) func(error) {
-	if verb != verbAllocate && verb != verbRelease && verb != verbRecover {
+	if isOperation(verb) {
 		return func(error) {}
 	}
 	began := clock.Now()

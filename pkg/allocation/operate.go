@@ -23,6 +23,11 @@ type MachineRef struct {
 	UID             types.UID
 }
 
+// isOperation reports whether a verb is that of an operation on metal that is allocated.
+func isOperation(verb string) bool {
+	return verb != verbAllocate && verb != verbRelease && verb != verbRecover
+}
+
 func (p *Protocol) kindOf(ref MachineRef) *machineLikeKind {
 	if ref.Kind == p.firewalls.name {
 		return p.firewalls

@@ -115,7 +115,7 @@ func (p *Protocol) ReleaseCluster(ctx context.Context, namespace, name string, u
 // run does work as the only operation on an object, or, in a dry run, at once.
 func run[T any](ctx context.Context, p *Protocol, ref objectRef, verb string, work func(ctx context.Context) (T, error)) (T, error) {
 	if IsDryRun(ctx) {
-		return dryRun(ctx, p, ref, work)
+		return dryRun(ctx, p, ref, verb, work)
 	}
 	return runExclusive(ctx, p, ref, verb, work)
 }

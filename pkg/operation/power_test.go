@@ -318,6 +318,8 @@ func TestPower_GoesOnWithoutItsCaller(t *testing.T) {
 	requireCode(t, http.StatusConflict, env.power(env.o, "node", infrastructure.PowerOn, "on"), "another power request is in progress")
 	_, err = env.protocol.ReleaseMachine(env.context(), teamA, "node", "")
 	requireCode(t, http.StatusConflict, err, "another power request is in progress")
+	_, delayed := apierrors.SuggestsClientDelay(err)
+	require.False(t, delayed, "the controller manager takes it for a release in progress")
 	close(resume)
 	require.Eventually(t, func() bool { return env.get("node").Status.LastOperation.Outcome == infrastructure.OperationSent }, 10*time.Second, time.Millisecond)
 	require.Equal(t, 1, env.calls()["machine-power"])
