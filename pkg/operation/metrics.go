@@ -53,6 +53,7 @@ func RegisterMetrics() {
 		// A counter that appears with its first request hides that from queries for its increase.
 		for _, verb := range []string{verbPower, verbPowerState, verbIdentify, verbConsolePassword, verbLog, verbReinstall, verbLockState, verbLock, verbUnlock} {
 			requestsCounter.WithLabelValues(verb, resultDone)
+			durationsHistogram.WithLabelValues(verb, resultDone)
 		}
 	})
 }

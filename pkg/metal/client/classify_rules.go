@@ -48,7 +48,7 @@ var rules = []rule{
 	{classReads, nil, outage, metal.Unavailable, "377 384 385 401-405", "nothing is changed by a read"},
 	{classReinstall, []int{422}, pattern(`^cannot publish delete event: |^cannot delete vrf switches: `), metal.Uncertain, "2/089",
 		"the machine is marked by then, with the new image (2/090): its next boot from the network would install it"},
-	{classPower, []int{422}, outage, metal.Uncertain, "machine-service.go (2/081-2/085)",
+	{classPower, []int{422}, outage, metal.Uncertain, "2/081-2/083 2/085",
 		"the queue does not answer, by when the event of off, reset and cycle, and the state of the LED, are written; it may have taken the request"},
 	{classWrite, nil, outage, metal.Uncertain, "387-389", backendAny},
 	{classRead, nil, pattern(`^prefix usage for cidr:`), metal.Unavailable, "514-516 520", "a network that was freed halfway: every read of it fails, for good"},
@@ -126,13 +126,13 @@ var rules = []rule{
 
 	// Refusals of operations of a machine. A lock does not keep its power from being
 	// switched.
-	{classOperate, []int{404}, pattern(`^NotFound no machine with id `), metal.NotFound, "2/224 2/279", "it is looked up first"},
+	{classOperate, []int{404}, pattern(`^NotFound no machine with id `), metal.NotFound, "2/057 2/058 2/061 2/062 2/065 2/224 2/279", "it is looked up first"},
 	{classReinstall, []int{400}, pattern(`^machine either locked, not allocated yet or invalid image ID specified$`), metal.Refused, "2/225 2/229 2/230 2/234 2/235", checkedFirst},
 	{classReinstall, []int{404}, pattern(`^error finding image ".*" for machine ".*": NotFound no image with id `), metal.Refused, "2/226", "the machine is not marked by then (2/227)"},
 	{classReinstall, []int{422}, pattern(`^filesystemlayout:\S+ is not reinstallable, abort reinstallation$`), metal.Refused, "2/317", "the machine is not marked by then (2/318)"},
 	{classState, []int{400}, pattern(`^you must supply a description$|^unknown MachineState:`), metal.Refused, "2/252 2/253 2/275-2/277 2/661", checkedFirst},
-	{classReadSecret, []int{400}, pattern(`^reason must be at least \d+ characters long$`), metal.Refused, "machine-service.go (2/108-2/113)", checkedFirst},
-	{classReadSecret, []int{422}, pattern(`^machine is not allocated, no consolepassword present$`), metal.Refused, "machine-service.go (2/103)", "there is none"},
+	{classReadSecret, []int{400}, pattern(`^reason must be at least \d+ characters long$`), metal.Refused, "2/108-2/110 2/113", checkedFirst},
+	{classReadSecret, []int{422}, pattern(`^machine is not allocated, no consolepassword present$`), metal.Refused, "2/103", "there is none"},
 
 	// Refusals of an update.
 	{classUpdateIP, []int{400}, pattern(`^cannot change type of ip address `), metal.Refused, "150 2/492", checkedFirst},

@@ -4,6 +4,7 @@ package client
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -99,6 +100,28 @@ func TestPowerState_ReadsNoCredential(t *testing.T) {
 			State: "OFF", Time: time.Date(2026, 11, 28, 16, 53, 14, 589_000_000, time.UTC), BMCVersion: "2.14.0", BIOSVersion: "3.2",
 		}, state)
 	})
+}
+
+// Every recorded answer that shows a controller is read without what it takes to reach it.
+func TestPowerState_ReadsRecordings(t *testing.T) {
+	n := 0
+	for _, r := range recorded(t) {
+		if r.Method != http.MethodGet || !strings.HasSuffix(r.Path, "/ipmi") || r.Status != http.StatusOK {
+			continue
+		}
+		n++
+		runTest(t, envConfig{}, func(t *testing.T, e *env) {
+			e.transport.Answer(metaltest.Respond(200, "application/json", string(r.Body)))
+			state, err := e.client.PowerState(t.Context(), someMachine)
+			require.NoError(t, err, r.name)
+			require.NotEmpty(t, state.Machine.ID, r.name)
+			text := fmt.Sprintf("%+v %+v", state, state.Machine)
+			for _, secret := range []string{"ADMIN", "127.0.0.", "00:0b:"} {
+				require.NotContains(t, text, secret, r.name)
+			}
+		})
+	}
+	require.Greater(t, n, 3)
 }
 
 // Whatever of an answer cannot be read, errors say nothing of it.
