@@ -32,6 +32,7 @@ func TestClusterAPI(t *testing.T) {
 			run  func(*testing.T, *environment, string, ProjectMetal)
 		}{
 			{"Firewall_ChangesWhileItRuns", firewallChangesWhileItRuns},
+			{"HungWorkers_AreRebooted", hungWorkersAreRebooted},
 			{"Move_ThereAndBack", moveThereAndBack},
 			{"Cluster_CreateScaleRollDelete", clusterCreateScaleRollDelete},
 			{"DeadWorkers_AreReplaced", deadWorkersAreReplaced},
