@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/equality"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -33,7 +33,7 @@ func (p *MachineLikeProjector) fillMaintenance(s, shown *machineLike, before []m
 		computed.reinstalling = reinstallingState(s.live, s.steps, marked)
 		computed.metalIssues = p.metalIssuesState(s.live, s.steps, s.meta.CreationTimestamp.Time)
 	case s.kept:
-		if c := meta.FindStatusCondition(before, infrastructure.ConditionPowerRequested); c != nil && equality.Semantic.DeepEqual(*s.status.LastOperation, *shown.status.LastOperation) {
+		if c := meta.FindStatusCondition(before, infrastructure.ConditionPowerRequested); c != nil && apiequality.Semantic.DeepEqual(*s.status.LastOperation, *shown.status.LastOperation) {
 			computed.powerRequested = stateOf(c)
 		}
 		computed.reinstalling = stateOf(meta.FindStatusCondition(before, infrastructure.ConditionReinstalling))
