@@ -44,7 +44,7 @@ type environment struct {
 
 func start(t *testing.T) *environment {
 	t.Helper()
-	d := simulator.DefaultDataCentre(20)
+	d := simulator.DefaultDataCentre(30)
 	for _, letter := range []string{"c", "d", "e", "f", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9"} {
 		d.Projects = append(d.Projects, simulator.Project{ID: project(letter), Name: "team-" + letter, Tenant: d.Projects[0].Tenant})
 	}
