@@ -35,6 +35,9 @@ const (
 	// remediationRetryInterval is how soon it is tried again what has to wait for something
 	// else, such as for the metal-api or for a control plane.
 	remediationRetryInterval = 30 * time.Second
+	// staleRemediation is after what time a remediation is deleted whose Machine has failed no
+	// health check.
+	staleRemediation = 10 * time.Minute
 	// maxRemediationSteps bounds the steps of one reconcile.
 	maxRemediationSteps = 8
 )
@@ -72,7 +75,8 @@ type remediationRun struct {
 	leave func()
 	// wait is what the remediation waits for.
 	wait wait
-	// gone is true after the finalizer of a remediation that is being deleted was removed.
+	// gone is true after the object was deleted, or its finalizer removed: there is nothing to
+	// write to.
 	gone bool
 }
 

@@ -149,7 +149,7 @@ var unavailable = apierrors.NewServiceUnavailable("the metal-api does not answer
 func remediationOf(changes ...func(*v1alpha4.MetalStackRemediation)) *v1alpha4.MetalStackRemediation {
 	r := &v1alpha4.MetalStackRemediation{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: namespace, Name: "m", UID: "uid-of-remediation", Labels: map[string]string{clusterv1.ClusterNameLabel: "c"},
+			Namespace: namespace, Name: "m", UID: "uid-of-remediation", CreationTimestamp: metav1.NewTime(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)), Labels: map[string]string{clusterv1.ClusterNameLabel: "c"},
 			OwnerReferences: []metav1.OwnerReference{{APIVersion: clusterv1.GroupVersion.String(), Kind: "Machine", Name: "m", UID: "uid-of-machine"}},
 		},
 		Spec: v1alpha4.MetalStackRemediationSpec{Strategy: v1alpha4.RemediationStrategy{

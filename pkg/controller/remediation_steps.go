@@ -20,7 +20,7 @@ import (
 func beginAttempt(ctx context.Context, r *remediationRun) (bool, error) {
 	against, err := r.assess(ctx)
 	switch {
-	case err != nil:
+	case err != nil || r.gone:
 		return false, err
 	case against.handBack:
 		return r.handBack(ctx, against.wait.reason, against.wait.message)

@@ -123,6 +123,9 @@ func handBackFor(reason, format string, args ...any) objection {
 func (r *remediationRun) assess(ctx context.Context) (objection, error) {
 	switch {
 	case healthCheckFailure(r.machine) == nil:
+		if r.isStale() {
+			return objection{}, r.deleteStale(ctx)
+		}
 		return waitBefore(infrastructure.ReasonWaitingForMachine, "The Machine has not failed a health check: its condition %s is not False", clusterv1.MachineHealthCheckSucceededCondition), nil
 	case annotations.HasSkipRemediation(r.machine):
 		return waitBefore(infrastructure.ReasonWaitingForMachine, "The Machine has the annotation %s", clusterv1.MachineSkipRemediationAnnotation), nil
@@ -160,6 +163,19 @@ func (r *remediationRun) assess(ctx context.Context) (objection, error) {
 		return waitBefore(infrastructure.ReasonMetalAPIUnavailable, "The power state of the machine cannot be read: %v", err), nil
 	}
 	return objection{}, nil
+}
+
+// isStale returns whether the remediation has waited in vain for a failed health check. Cluster API
+// creates it before it writes the condition, and does not write that any more once it is there.
+func (r *remediationRun) isStale() bool {
+	return r.obj.Status.Attempt == 0 && r.clock.Since(r.obj.CreationTimestamp.Time) >= staleRemediation
+}
+
+// deleteStale has Cluster API begin again, if the Machine is not healthy.
+func (r *remediationRun) deleteStale(ctx context.Context) error {
+	r.gone = true
+	r.event(corev1.EventTypeNormal, infrastructure.ReasonWaitingForMachine, "Deletes the remediation: the Machine has not failed a health check since it was created")
+	return r.live.Delete(ctx, r.obj, client.Preconditions{UID: &r.obj.UID, ResourceVersion: &r.obj.ResourceVersion})
 }
 
 // lostMetal says why there is no machine to reboot any more; "" if there is.

@@ -226,7 +226,7 @@ func TestRemediation_DoesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newRemediationHarness(t, test.object)
-			h.ticksFor(30 * time.Minute)
+			h.ticksFor(9 * time.Minute)
 			reason, message := h.said()
 			assert.Equal(t, test.reason, reason, message)
 			assert.Empty(t, h.steps)
@@ -304,4 +304,23 @@ func TestRemediation_RequestThatWasNeverSentIsRepeatedWithAnotherID(t *testing.T
 	assert.Equal(t, 1, h.count("Off"))
 	assert.Equal(t, 2, h.count("On"), "it is off, long after it was asked to switch on")
 	assert.Equal(t, int32(1), h.remediation().Status.Attempt)
+}
+
+// Cluster API creates a remediation before it writes that the Machine has failed, and may not get
+// to write that.
+func TestRemediation_WithoutAFailedHealthCheckIsDeleted(t *testing.T) {
+	t.Parallel()
+	h := newRemediationHarness(t)
+	h.changeMachine(func(m *clusterv1.Machine) { setHealth(m, metav1.ConditionUnknown) })
+	h.ticksFor(staleRemediation - time.Minute)
+	require.NotNil(t, h.remediation())
+	h.ticksFor(2 * time.Minute)
+	assert.Nil(t, h.remediation())
+	assert.Empty(t, h.steps)
+
+	h = newRemediationHarness(t)
+	h.until(v1alpha4.RemediationSucceeded)
+	h.changeMachine(func(m *clusterv1.Machine) { setHealth(m, metav1.ConditionTrue) })
+	h.ticksFor(time.Hour)
+	assert.NotNil(t, h.remediation(), "Cluster API deletes it")
 }
