@@ -134,7 +134,7 @@ func (e *remediationEnvironment) state() simulator.MachineState {
 func (e *remediationEnvironment) powerCalls() int {
 	for _, c := range e.server.Metal.Sim.Calls() {
 		if c.Endpoint == "machine-power" {
-			return int(c.Calls)
+			return c.Calls
 		}
 	}
 	return 0

@@ -62,7 +62,14 @@ func TestRemediation_RebootsAndFences(t *testing.T) {
 func TestRemediation_CrashAfterEachStepRepeatsNothing(t *testing.T) {
 	t.Parallel()
 	for _, hangs := range []bool{false, true} {
-		whole := newRemediationHarness(t)
+		quick := func() *v1alpha4.MetalStackRemediation {
+			return remediationOf(func(r *v1alpha4.MetalStackRemediation) {
+				if hangs {
+					r.Spec.Strategy.Timeout.Duration = time.Minute
+				}
+			})
+		}
+		whole := newRemediationHarness(t, quick())
 		whole.hangs = hangs
 		whole.until(v1alpha4.RemediationSucceeded, v1alpha4.RemediationFailed)
 		whole.tick()
@@ -70,7 +77,7 @@ func TestRemediation_CrashAfterEachStepRepeatsNothing(t *testing.T) {
 		for n := 1; n <= whole.effects; n++ {
 			t.Run(fmt.Sprintf("hangs=%t/%d", hangs, n), func(t *testing.T) {
 				t.Parallel()
-				h := newRemediationHarness(t)
+				h := newRemediationHarness(t, quick())
 				h.hangs, h.crashAfter = hangs, n
 				h.until(v1alpha4.RemediationSucceeded, v1alpha4.RemediationFailed)
 				h.tick()
