@@ -154,7 +154,7 @@ func sameEvent(a, b v1alpha4.MetalEvent) bool {
 }
 
 // print prints what is new. A repetition of the event that was printed last is not: a machine
-// that runs phones home each minute.
+// that runs may send one again and again.
 func (f *logFollower) print(events []v1alpha4.MetalEvent) {
 	there := map[string]bool{}
 	for _, e := range events {

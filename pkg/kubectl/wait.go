@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
@@ -75,9 +76,10 @@ type waiter struct {
 	ref     fleet.Reference
 	goal    string
 	timeout time.Duration
-	// state is what was seen last; begun is true once the object was.
-	state string
-	begun bool
+	// state is what was seen last; begun is true once the object was, and left once it was in
+	// another phase than Phoned Home.
+	state       string
+	begun, left bool
 }
 
 func (w *waiter) wait(ctx context.Context) error {
@@ -129,7 +131,7 @@ func (w *waiter) observe(ctx context.Context, o *fleet.Object) (bool, error) {
 	done, state := false, phase
 	switch w.goal {
 	case forPhonedHome:
-		done = phonedHome(o)
+		done = w.phonedHome(o)
 	case forReady:
 		c := o.Condition(infrastructure.ConditionReady)
 		if c != nil {
@@ -154,18 +156,19 @@ func (w *waiter) observe(ctx context.Context, o *fleet.Object) (bool, error) {
 }
 
 // phonedHome returns whether the operating system has reported since the operation that was
-// requested last.
-func phonedHome(o *fleet.Object) bool {
+// requested last: by the time of its event, or because the machine was seen in another phase.
+func (w *waiter) phonedHome(o *fleet.Object) bool {
 	if o.Phase() != infrastructure.PhasePhonedHome {
+		w.left = true
 		return false
 	}
 	requested, concerned := restarted(o)
-	if !concerned {
-		return true
-	}
-	event := o.Metal.LastEvent
-	// An event's time may have seconds only.
-	return event != nil && event.Time != nil && event.Time.Time.After(requested)
+	return !concerned || w.left || o.Metal.LastEvent != nil && isSince(o.Metal.LastEvent.Time, requested)
+}
+
+// isSince compares a time that was shown, in seconds, with one that has a fraction.
+func isSince(t *metav1.Time, start time.Time) bool {
+	return !t.IsZero() && !t.Time.Before(start.Truncate(time.Second))
 }
 
 // restarted returns when a restart of this allocation was requested last.
@@ -197,7 +200,7 @@ func (w *waiter) power(ctx context.Context, o *fleet.Object) (bool, string, erro
 		want = v1alpha4.PowerStateOn
 	}
 	requested, concerned := restarted(o)
-	recent := !concerned || power.Status.ObservedTime != nil && power.Status.ObservedTime.Time.After(requested)
+	recent := !concerned || isSince(power.Status.ObservedTime, requested)
 	state := "power is " + string(power.Status.State)
 	if !recent {
 		state += ", as reported before the last action"

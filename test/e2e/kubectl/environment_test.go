@@ -95,9 +95,15 @@ func (s *space) run(stdin string, args ...string) outcome {
 
 func (s *space) runWith(env []string, stdin string, args ...string) outcome {
 	s.t.Helper()
+	return s.runExactly(env, stdin, append([]string{"--namespace=" + s.name}, args...)...)
+}
+
+// runExactly runs kubectl with no other arguments than these: plugins have theirs first.
+func (s *space) runExactly(env []string, stdin string, args ...string) outcome {
+	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), 2*limit)
 	defer cancel()
-	cmd := s.KubectlCommand(ctx, s.Admin(), append([]string{"--namespace=" + s.name}, args...)...)
+	cmd := s.KubectlCommand(ctx, s.Admin(), args...)
 	cmd.Env = append(append(cmd.Env, "HOME="+s.home), env...)
 	cmd.Stdin = strings.NewReader(stdin)
 	var out, errs strings.Builder

@@ -32,6 +32,8 @@ func TestKubectl(t *testing.T) {
 		"DeleteAll_DeletesManaged":                    deleteAllDeletesManaged,
 		"APIResources_ShortNamesAndCategory":          apiResourcesShortNamesAndCategory,
 		"Completion_OfNamesAndShortNames":             completionOfNamesAndShortNames,
+		"Plugin_OperatesMachines":                     pluginOperatesMachines,
+		"Plugin_AdoptsAndCompletes":                   pluginAdoptsAndCompletes,
 	} {
 		t.Run(name, func(t *testing.T) { test(env.space(t)) })
 	}
