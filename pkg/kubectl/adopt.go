@@ -88,7 +88,7 @@ func (o *adoptOptions) run(cmd *cobra.Command, s *session, out *output, args []s
 		} else {
 			s.note("It is adopted when spec.infrastructureRef of a Machine of Cluster API names it.")
 		}
-		s.note("What happens: %s", s.hint(client, "wait "+adopted.Arg()+" --for=ready"))
+		s.note("What happens: %s", s.hint("wait "+adopted.Arg()+" --for=ready"))
 	}
 	return nil
 }

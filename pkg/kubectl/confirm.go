@@ -19,7 +19,7 @@ func (s *session) confirm(ctx context.Context, assumeYes bool, question string, 
 		return nil
 	}
 	if !s.Interactive {
-		return fmt.Errorf("%s\nThis has to be confirmed, and the input is no terminal: nothing was sent. With --yes it is not asked", question)
+		return fmt.Errorf("nothing was sent: the input is no terminal, and this has to be confirmed, or --yes given: %s", question)
 	}
 	fmt.Fprint(s.ErrOut, question+" ")
 	answer, err := s.readLine(ctx)

@@ -59,7 +59,7 @@ func newIssues(s *session) *cobra.Command {
 			return out.printList(s.Out, found)
 		}
 		if len(found) == 0 {
-			s.note("No issues of %d machines and firewalls%s.", len(all), s.where(client, l))
+			s.note("No issues found%s, of %d objects.", s.where(client, l), len(all))
 			return nil
 		}
 		style := s.Style

@@ -5,16 +5,20 @@ package kubectl
 import (
 	"errors"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
 
+	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
@@ -75,7 +79,7 @@ func TestIssues_FitTheTerminal(t *testing.T) {
 
 	o := shop(t).run("issues")
 	assert.Empty(t, o.stdout)
-	assert.Equal(t, "No issues of 3 machines and firewalls in namespace team-a.\n", o.stderr)
+	assert.Equal(t, "No issues found in namespace team-a, of 3 objects.\n", o.stderr)
 }
 
 func assertWidth(t *testing.T, width int, text string) {
@@ -111,7 +115,7 @@ func TestOutput_HasColoursOnATerminalOnly(t *testing.T) {
 func describable(s *fakeServer) {
 	s.on("GET metalstackmachines/worker-1/power", http.StatusOK, v1alpha4.MachinePower{Status: v1alpha4.MachinePowerStatus{State: "On", ObservedTime: at(2 * time.Minute), BMCVersion: "1.2"}})
 	s.on("GET metalstackmachines/worker-1/log", http.StatusOK, v1alpha4.MachineLog{Events: []v1alpha4.MetalEvent{
-		{Event: "PXE Booting", Time: at(71 * time.Hour)}, {Event: "Installing", Message: "install \x1b[2Jubuntu", Time: at(70 * time.Hour)},
+		{Event: "PXE Booting", Time: at(71 * time.Hour)}, {Event: "Installing", Message: "install ubuntu", Time: at(70 * time.Hour)},
 		{Event: "Phoned Home", Message: "system up", Time: at(time.Minute)},
 	}})
 	s.on("GET /api/v1/namespaces/team-a/events", http.StatusOK, eventList(
@@ -131,7 +135,7 @@ func describable(s *fakeServer) {
 	s.on(capi+"machines/machine-of-worker-1", http.StatusOK, owner("Machine", "machine-of-worker-1", "m",
 		map[string]any{"phase": "Running", "nodeRef": map[string]any{"name": "worker-1"}}, ref("MachineSet", "shop-md-0-x", "s")))
 	s.on(capi+"machinesets/shop-md-0-x", http.StatusOK, owner("MachineSet", "shop-md-0-x", "s", nil, ref("MachineDeployment", "shop-md-0", "d")))
-	s.on(capi+"machinedeployments/shop-md-0", http.StatusForbidden, apierrors.NewForbidden(infrastructure.Resource("machinedeployments"), "shop-md-0", errors.New("no right")).Status())
+	s.on(capi+"machinedeployments/shop-md-0", http.StatusForbidden, apierrors.NewForbidden(schema.GroupResource{Group: "cluster.x-k8s.io", Resource: "machinedeployments"}, "shop-md-0", errors.New("no right")).Status())
 }
 
 func TestDescribe_ShowsAllInOne(t *testing.T) {
@@ -150,6 +154,28 @@ func TestDescribe_ShowsAllInOne(t *testing.T) {
 		golden(t, file, o.stdout)
 	}
 	assert.Contains(t, s.run("describe", "worker-1", "-o=yaml").stdout, "kind: MetalStackMachine\n")
+}
+
+// The page for users shows what is printed.
+func TestDocs_ShowWhatIsPrinted(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/kubectl-metal.md")
+	require.NoError(t, err)
+	for _, file := range []string{"ls-120", "issues-120", "describe-120"} {
+		shown, err := os.ReadFile(filepath.Join("testdata", file+".golden"))
+		require.NoError(t, err)
+		assert.Contains(t, string(page), string(shown), file)
+	}
+	var commands func(c *cobra.Command)
+	commands = func(c *cobra.Command) {
+		if c.Runnable() && c.HasParent() && c.Name() != "help" {
+			assert.Contains(t, string(page), "`"+strings.TrimPrefix(strings.SplitN(c.CommandPath(), " ", 4)[2], " "), c.CommandPath())
+		}
+		for _, sub := range c.Commands() {
+			commands(sub)
+		}
+	}
+	commands(NewCommand(Environment{}))
 }
 
 // A user with view only sees what view shows, and why there is no more.

@@ -171,7 +171,7 @@ func (o *powerOptions) run(ctx context.Context, s *session, out *output, args []
 	}
 	s.printf("%s: %s was sent to the machine's controller (BMC)\n", ref, o.action)
 	if o.follow != "" {
-		s.note("What happens: %s\n              %s", s.hint(client, "wait "+ref.Arg()+" "+o.follow), s.hint(client, "log "+ref.Arg()+" --follow"))
+		s.note("What happens: %s\n              %s", s.hint("wait "+ref.Arg()+" "+o.follow), s.hint("log "+ref.Arg()+" --follow"))
 	}
 	return nil
 }

@@ -58,9 +58,9 @@ func TestPower_RequestIsForTheObjectThatWasShown(t *testing.T) {
 func TestPower_SaysHowToFollow(t *testing.T) {
 	t.Parallel()
 	s := shop(t)
-	o := s.run("power", "cycle", "--firewall", "shop-1", "-y", "--namespace=team-a")
-	assert.Contains(t, o.stderr, "kubectl metal wait firewall/shop-1 --for=phoned-home --namespace=team-a")
-	assert.Contains(t, o.stderr, "kubectl metal log firewall/shop-1 --follow --namespace=team-a")
+	o := s.run("power", "cycle", "--firewall", "shop-1", "-y", "--namespace=team-a", "--context=here")
+	assert.Contains(t, o.stderr, "kubectl metal wait firewall/shop-1 --for=phoned-home --namespace=team-a --context=here\n")
+	assert.Contains(t, o.stderr, "kubectl metal log firewall/shop-1 --follow --namespace=team-a --context=here\n")
 }
 
 func TestPower_AsksBeforeARunningMachineStops(t *testing.T) {
@@ -75,7 +75,7 @@ func TestPower_AsksBeforeARunningMachineStops(t *testing.T) {
 		{terminal{interactive: true, input: "y\n"}, "Phoned Home", 0, 1, "drain the Node"},
 		{terminal{interactive: true, input: "\n"}, "Phoned Home", 1, 0, "not confirmed: nothing was sent"},
 		{terminal{interactive: true, input: ""}, "Phoned Home", 1, 0, "not confirmed"},
-		{terminal{input: "y\n"}, "Phoned Home", 1, 0, "the input is no terminal: nothing was sent. With --yes"},
+		{terminal{input: "y\n"}, "Phoned Home", 1, 0, "nothing was sent: the input is no terminal, and this has to be confirmed, or --yes given: Off metalstackmachine/worker-1? [y/N]"},
 		{terminal{}, "Crashed", 0, 1, ""},
 	} {
 		s := shop(t)

@@ -95,6 +95,6 @@ func (o *reinstallOptions) run(ctx context.Context, s *session, out *output, arg
 		return nil
 	}
 	s.printf("%s: a reinstallation with %s was sent\n", ref, clean(image))
-	s.note("What happens: %s", s.hint(client, "log "+ref.Arg()+" --follow"))
+	s.note("What happens: %s", s.hint("log "+ref.Arg()+" --follow"))
 	return nil
 }

@@ -82,11 +82,14 @@ func (s *session) note(format string, args ...any) {
 	fmt.Fprintf(s.ErrOut, format+"\n", args...)
 }
 
-// hint returns a command line of kubectl metal in the namespace of the flags.
-func (s *session) hint(client *fleet.Client, args string) string {
+// hint returns a command line of kubectl metal in the namespace and the context of the flags.
+func (s *session) hint(args string) string {
 	line := "kubectl metal " + args
-	if s.flags.Namespace != nil && *s.flags.Namespace != "" {
-		line += " --namespace=" + client.Namespace
+	if *s.flags.Namespace != "" {
+		line += " --namespace=" + *s.flags.Namespace
+	}
+	if *s.flags.Context != "" {
+		line += " --context=" + *s.flags.Context
 	}
 	return line
 }

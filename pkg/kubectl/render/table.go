@@ -16,7 +16,8 @@ type Column struct {
 	Title string
 	// Min is the width to which the column may be shrunk. Without one, it is not.
 	Min int
-	// Optional columns are left out, from the right, if the table does not fit otherwise.
+	// Optional columns are left out on a terminal, if all cells are empty, and, from the
+	// right, if the table does not fit otherwise. In a pipe, no column ever is.
 	Optional bool
 }
 
@@ -102,17 +103,24 @@ func (s Style) line(row Row, widths []int) string {
 	return strings.TrimRight(b.String(), " ")
 }
 
-// fit returns the width of each column, and 0 for those that are left out. Of those that may be
+// fit returns the width of each column, of which rows[0] has the titles, and 0 for those that are left out. Of those that may be
 // shrunk, the widest is.
 func fit(columns []Column, rows []Row, limit int) []int {
 	widths := make([]int, len(columns))
-	for _, row := range rows {
+	hasText := make([]bool, len(columns))
+	for n, row := range rows {
 		for i, cell := range row.Cells {
 			widths[i] = max(widths[i], length(cell.Text))
+			hasText[i] = hasText[i] || n > 0 && cell.Text != ""
 		}
 	}
 	if limit == 0 {
 		return widths
+	}
+	for i := range columns {
+		if columns[i].Optional && !hasText[i] {
+			widths[i] = 0
+		}
 	}
 	least := func() int { // the width of the table with every column as narrow as it may be
 		sum := -len(gap)

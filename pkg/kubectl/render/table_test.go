@@ -3,6 +3,8 @@
 package render
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -37,6 +39,22 @@ func TestTable_LeavesOutOptionalColumnsThenShrinksOthers(t *testing.T) {
 	assert.Equal(t, "NAME           STATE    NOTE\nworker-numbe…  running  locked\n", printed(t, table, Style{Width: 30}))
 	assert.Equal(t, "NAME         STATE\nworker-num…  running\n", printed(t, table, Style{Width: 20}))
 	assert.Equal(t, "NAME    STATE\nworke…  running\n", printed(t, table, Style{Width: 5}), "no narrower than the columns may be")
+}
+
+func TestTable_LeavesOutOptionalColumnsWithoutText(t *testing.T) {
+	t.Parallel()
+	table := Table{Columns: []Column{{Title: "NAME"}, {Title: "NOTE", Optional: true}, {Title: "IMAGE"}}, Rows: []Row{{Group: "g"}, cells("a", "", "")}}
+	assert.Equal(t, "NAME  IMAGE\ng\na\n", printed(t, table, Style{Width: 80}))
+	assert.Equal(t, "NAME  NOTE  IMAGE\ng\na\n", printed(t, table, Style{}))
+}
+
+func TestStyle_OfWhatIsNoTerminal(t *testing.T) {
+	t.Parallel()
+	assert.Equal(t, Style{}, StyleOf(&strings.Builder{}))
+	file, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	require.NoError(t, err)
+	defer file.Close()
+	assert.Equal(t, Style{}, StyleOf(file))
 }
 
 func TestTable_NeverExceedsTheWidthIfItCanFit(t *testing.T) {

@@ -50,7 +50,7 @@ func pluginOperatesMachines(s *space) {
 
 	o := p.metal("power", "cycle", "node-1")
 	assert.Equal(s.t, 1, o.code)
-	assert.Contains(s.t, o.stderr, "the input is no terminal: nothing was sent")
+	assert.Contains(s.t, o.stderr, "nothing was sent: the input is no terminal")
 	assert.Equal(s.t, "metalstackmachine/node-1: Cycle was sent to the machine's controller (BMC)\n", p.succeeds("power", "cycle", "node-1", "--yes", "--reason=hangs"))
 	p.succeeds("wait", "node-1", "--for=phoned-home", "--timeout=1m")
 	assert.Contains(s.t, p.succeeds("log", "node-1"), "Planned Reboot")
