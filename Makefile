@@ -49,7 +49,7 @@ run: build $(if $(shell command -v kubectl),,$(BIN)/kubectl) ## Start simulator,
 	@$(GO_BUILD) -o $(BIN)/run ./hack/run
 	@exec $(BIN)/run --bin $(BIN) $(RUN_FLAGS)
 
-demo: build controlplane capi ## Cluster API builds, scales, repairs and deletes a tenant's cluster, on this machine (Ctrl-C stops all)
+demo: build kubectl-metal controlplane capi ## Cluster API builds, scales, repairs and deletes a tenant's cluster, on this machine (Ctrl-C stops all)
 	@echo "building hack/demo (with cold caches: a minute or two)"
 	@$(GO_BUILD) -o $(BIN)/demo ./hack/demo
 	@exec $(BIN)/demo --bin $(BIN) $(DEMO_FLAGS)
@@ -71,6 +71,7 @@ build: ## The three programs, into bin/
 	@$(GO_BUILD) -ldflags '$(LDFLAGS)' -o $(BIN)/ $(PROGRAMS:%=./cmd/%)
 
 kubectl-metal: ## The plugin of kubectl, into bin/: PATH=$$PWD/bin:$$PATH kubectl metal ls
+	@echo "building kubectl-metal"
 	@$(GO_BUILD) -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/kubectl-metal
 	@cp artifacts/krew/kubectl_complete-metal $(BIN)/
 

@@ -47,12 +47,12 @@ func main() {
 		os.Exit(2)
 	}
 
-	bin, err := filepath.Abs(o.bin)
-	if err != nil {
+	var err error
+	if o.bin, err = filepath.Abs(o.bin); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
-	cluster.UsePrograms(bin)
+	cluster.UsePrograms(o.bin)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	s, err := newStage(ctx)
 	if err == nil {

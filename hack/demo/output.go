@@ -54,7 +54,8 @@ func (p *play) output(args ...string) string {
 	ctx, cancel := context.WithTimeout(p.ctx, time.Minute)
 	defer cancel()
 	cmd := p.manager.KubectlCommand(ctx, p.manager.Admin(), args...)
-	cmd.Env = append(cmd.Env, "HTTPS_PROXY="+p.site.Proxy)
+	// Where its plugins are.
+	cmd.Env = append(cmd.Env, "HTTPS_PROXY="+p.site.Proxy, "PATH="+p.bin+string(os.PathListSeparator)+os.Getenv("PATH"))
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
@@ -72,7 +73,8 @@ func (p *play) wait() {
 	}
 }
 
-// printProgress prints every phase of machines and firewalls until stop is called.
+// printProgress prints every phase of machines, firewalls and remediations until stop is
+// called.
 func (p *play) printProgress() (stop func()) {
 	ctx, cancel := context.WithCancel(p.ctx)
 	ended := make(chan struct{})
@@ -104,6 +106,11 @@ func (p *play) follow(ctx context.Context) error {
 		return err
 	}
 	defer firewalls.Stop()
+	remediations, err := c.Watch(ctx, &v1alpha4.MetalStackRemediationList{}, client.InNamespace(namespace))
+	if err != nil {
+		return err
+	}
+	defer remediations.Stop()
 	phases, first := map[string]string{}, time.Now()
 	for {
 		var event watch.Event
@@ -112,6 +119,7 @@ func (p *play) follow(ctx context.Context) error {
 			return nil
 		case event = <-machines.ResultChan():
 		case event = <-firewalls.ResultChan():
+		case event = <-remediations.ResultChan():
 		}
 		var what, phase string
 		switch obj := event.Object.(type) {
@@ -125,6 +133,8 @@ func (p *play) follow(ctx context.Context) error {
 			if obj.Status.Metal != nil {
 				phase = obj.Status.Metal.Phase
 			}
+		case *v1alpha4.MetalStackRemediation:
+			what, phase = "reboot   "+obj.Name, string(obj.Status.Phase)
 		default:
 			return fmt.Errorf("watch: %v", event.Object)
 		}

@@ -3,21 +3,15 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
-	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 	"metal-stack.io/infrastructure-apiserver/test/e2e/capi"
-	"metal-stack.io/infrastructure-apiserver/test/framework"
 )
 
 const (
@@ -49,6 +43,7 @@ func (p *play) run() {
 	p.serve()
 	p.protect()
 	p.scale()
+	p.reboot()
 	p.repair()
 	if p.stay {
 		p.section("Ctrl-C stops all of it")
@@ -84,7 +79,7 @@ func (p *play) order() {
 	p.tenant = p.manager.Order(p, capi.Order{
 		Namespace: namespace, Name: name, ControlPlane: 3, Workers: 3,
 		// Ten minutes, the default, are too long for a demo.
-		Variables: map[string]string{"UNHEALTHY_TIMEOUT": "10"},
+		Variables: map[string]string{"UNHEALTHY_TIMEOUT": "10", "WORKER_REMEDIATION_TEMPLATE": capi.RemediationTemplate(name + "-md-0")},
 	})
 	p.tenant.AwaitMachines(p, actLimit, 3, 3)
 	stop()
@@ -126,36 +121,6 @@ func (p *play) scale() {
 		p.kubectl("get", "msm", "-n", namespace)
 		p.wait()
 	}
-}
-
-// repair shows that a machine that dies is replaced.
-func (p *play) repair() {
-	workers, err := p.tenant.Machines(p.ctx, false)
-	if err != nil || len(workers) == 0 {
-		p.Fatal("no workers: ", err)
-	}
-	victim := workers[0]
-	hardware := &v1alpha4.MetalStackMachine{}
-	if err := p.tenant.Client.Get(p.ctx, client.ObjectKey{Namespace: namespace, Name: victim.Spec.InfrastructureRef.Name}, hardware); err != nil {
-		p.Fatal(err)
-	}
-	p.section("The server of worker %s crashes", victim.Name)
-	p.explain("Kubernetes gets no event: the metal-api has the crash, and so the next read shows it. The MachineHealthCheck gives it 10 s to come back.")
-	stop := p.printProgress()
-	if err := p.site.Metal.Sim.Crash(hardware.Status.Metal.MachineID); err != nil {
-		p.Fatal(err)
-	}
-	p.kubectl("get", "msm", "-n", namespace, hardware.Name)
-	framework.Eventually(p, actLimit, func(ctx context.Context) error {
-		err := p.tenant.Client.Get(ctx, client.ObjectKeyFromObject(&victim), &clusterv1.Machine{})
-		if client.IgnoreNotFound(err) == nil && err != nil {
-			return nil
-		}
-		return fmt.Errorf("machine %s is still there (%v)", victim.Name, err)
-	})
-	p.tenant.AwaitMachines(p, actLimit, 3, 3)
-	stop()
-	p.showCluster()
 }
 
 func (p *play) remove(before string) {

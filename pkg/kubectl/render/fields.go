@@ -93,7 +93,7 @@ func Age(now time.Time, t time.Time) string {
 	if t.IsZero() {
 		return "<unknown>"
 	}
-	return duration.HumanDuration(now.Sub(t))
+	return duration.HumanDuration(max(now.Sub(t), 0)) // clocks differ
 }
 
 // Ago returns a time with its age, or "".
