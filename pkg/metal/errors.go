@@ -32,7 +32,7 @@ const (
 	Unavailable Kind = "Unavailable"
 )
 
-// RequestField is a field of a request to allocate, as the types of the requests
+// RequestField is a field of a request to allocate or to operate, as the types of the requests
 // name it.
 type RequestField string
 
@@ -54,6 +54,9 @@ const (
 
 	FieldLengths       RequestField = "Lengths"
 	FieldAddressFamily RequestField = "AddressFamily"
+
+	// FieldReason is why a console password is read.
+	FieldReason RequestField = "Reason"
 )
 
 // Error is what every method of a Backend returns when it fails.

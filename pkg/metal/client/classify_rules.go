@@ -46,11 +46,10 @@ var rules = []rule{
 	// wait, too, since the clean-up takes the addresses of the next allocation of
 	// the same machine (docs/metal-api.md, Q36).
 	{classReads, nil, outage, metal.Unavailable, "377 384 385 401-405", "nothing is changed by a read"},
-	{classReinstall, []int{422}, pattern(`^cannot publish delete event: |^cannot delete vrf switches: `), metal.Uncertain, "2/089",
-		"the machine is marked by then, with the new image (2/090): its next boot from the network would install it"},
-	{classPower, []int{422}, outage, metal.Uncertain, "2/081-2/083 2/085",
-		"the queue does not answer, by when the event of off, reset and cycle, and the state of the LED, are written; it may have taken the request"},
-	{classWrite, nil, outage, metal.Uncertain, "387-389", backendAny},
+	{classReinstall, []int{409, 422}, pattern(`^cannot delete vrf switches: `), metal.Uncertain, "async-actor.go",
+		"the machine is marked by then: its next boot from the network installs the image. A lost update of its switches is answered as a conflict"},
+	{classWrite, nil, outage, metal.Uncertain, "387-389 2/081-2/083 2/085 2/089",
+		backendAny + ". Of off, reset, cycle and the LED, the event or the state is written by then, and of a reinstallation the machine is marked (2/090)"},
 	{classRead, nil, pattern(`^prefix usage for cidr:`), metal.Unavailable, "514-516 520", "a network that was freed halfway: every read of it fails, for good"},
 
 	// Conflicts with other clients of the metal-api.

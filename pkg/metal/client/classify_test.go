@@ -259,9 +259,20 @@ func TestClassify_ParallelAllocationsAreBusy(t *testing.T) {
 }
 
 func TestClassify_ConcurrentChangeIsConflict(t *testing.T) {
-	message := "Conflict cannot update machine (00000000-0000-4000-8000-000000000001): the entity was changed from another, please retry"
+	const message = "Conflict cannot update machine (00000000-0000-4000-8000-000000000001): the entity was changed from another, please retry"
 	require.Equal(t, metal.Conflict, classify(classFree, 409, message))
 	require.Equal(t, metal.Conflict, classify(classAllocateMachine, 422, `machine "00000000-0000-4000-8000-000000000007" already allocated`))
+	require.Equal(t, metal.Conflict, classify(classReinstall, 409, message), "the machine is not marked")
+}
+
+// A reinstallation marks the machine, and then resets its switches.
+func TestClassify_ConcurrentChangeOfSwitchesLeavesAMachineMarked(t *testing.T) {
+	t.Parallel()
+	const message = "cannot delete vrf switches: Conflict cannot update switch (leaf01): the entity was changed from another, please retry"
+	for _, status := range []int{409, 422} {
+		require.Equal(t, metal.Uncertain, classify(classReinstall, status, message))
+	}
+	require.Equal(t, metal.Unavailable, classify(classFree, 422, message))
 }
 
 func TestRules_CiteExistingRecordings(t *testing.T) {

@@ -19,6 +19,7 @@ var refusedFields = []struct {
 }{
 	{classAllocateMachine, pattern(`^NotFound no image (for id:|with id )|^given image is not usable for a |^given size:\S+ with image:\S+ does violate image constraint:`), metal.FieldImage},
 	{classReinstall, pattern(`^error finding image `), metal.FieldImage},
+	{classReadSecret, pattern(`^reason must be at least \d+ characters long$`), metal.FieldReason},
 	{classAllocateMachine, pattern(`^NotFound no size with id |^size:\S* not found err:NotFound |^size cannot be found: NotFound |^when no machine id is given, a size id must be specified$`), metal.FieldSize},
 	{classAllocate, pattern(`^NotFound no partition with id |^partition:\S* not found err:NotFound |^partition cannot be found: NotFound |^when no machine id is given, a partition id must be specified$|^partitionid should not be empty$`), metal.FieldPartition},
 	{classAllocateMachine, pattern(`^uuid given but no machine found with uuid:|^machine ".*" is not in the requested partition: |^machine ".*" does not have the requested size: `), metal.FieldID},

@@ -55,6 +55,8 @@ func TestRefusedField_Messages(t *testing.T) {
 		{classAllocateMachine, "project quota for machines reached max:1", ""},
 		{classAllocateMachine, "unable to check for fsl match:device:/dev/nvme0n1 does not exist on given hardware", ""},
 		{classFree, "machine is locked", ""},
+		{classReinstall, `error finding image "nope" for machine "m": NotFound no image with id "nope" found`, metal.FieldImage},
+		{classReadSecret, "reason must be at least 10 characters long", metal.FieldReason},
 	} {
 		assert.Equal(t, test.want, refusedField(test.class, test.message), test.message)
 	}
