@@ -5514,14 +5514,14 @@ func schema_pkg_apis_infrastructure_v1alpha3_MachinePowerSpec(ref common.Referen
 				Properties: map[string]spec.Schema{
 					"action": {
 						SchemaProps: spec.SchemaProps{
-							Description: "action is `On`, `Off`, `Reset`, `Cycle`, `BootDisk`, `BootPXE` or `BootBIOS`. Off, Reset and Cycle do not shut the operating system down.",
+							Description: "action is `On`, `Off`, `Reset`, `Cycle`, `BootDisk`, `BootPXE` or `BootBIOS`. Off, Reset and Cycle do not shut the operating system down. With BootPXE the next boot is from the network, which wipes the disks and installs the image of the allocation: it needs a reason and the right to create the subresource `reinstall`, and is refused for a machine of a Machine of Cluster API unless it is marked for a reinstallation.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"reason": {
 						SchemaProps: spec.SchemaProps{
-							Description: "reason is why, in one line. It is part of the Event and of the object's status.",
+							Description: "reason is why, in one line. It is part of the Event and of the object's status. BootPXE needs one.",
 							MaxLength:   ptr.To[int64](256),
 							Type:        []string{"string"},
 							Format:      "",
@@ -5529,7 +5529,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MachinePowerSpec(ref common.Referen
 					},
 					"requestID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "requestID makes a request that is repeated with the same id one request, for as long as no other was made. Without it, the same action of an object within ten seconds is one request. It is chosen by the client.",
+							Description: "requestID makes a request that is repeated with the same id one request, for as long as no other was made. Without it, the same action of an object within ten seconds of the end of the last call is one request. It is chosen by the client. Of a discovered machine, which has no record, it is remembered for ten minutes at most, until the server restarts.",
 							MaxLength:   ptr.To[int64](128),
 							Type:        []string{"string"},
 							Format:      "",
@@ -10149,14 +10149,14 @@ func schema_pkg_apis_infrastructure_v1alpha4_MachinePowerSpec(ref common.Referen
 				Properties: map[string]spec.Schema{
 					"action": {
 						SchemaProps: spec.SchemaProps{
-							Description: "action is `On`, `Off`, `Reset`, `Cycle`, `BootDisk`, `BootPXE` or `BootBIOS`. Off, Reset and Cycle do not shut the operating system down.",
+							Description: "action is `On`, `Off`, `Reset`, `Cycle`, `BootDisk`, `BootPXE` or `BootBIOS`. Off, Reset and Cycle do not shut the operating system down. With BootPXE the next boot is from the network, which wipes the disks and installs the image of the allocation: it needs a reason and the right to create the subresource `reinstall`, and is refused for a machine of a Machine of Cluster API unless it is marked for a reinstallation.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"reason": {
 						SchemaProps: spec.SchemaProps{
-							Description: "reason is why, in one line. It is part of the Event and of the object's status.",
+							Description: "reason is why, in one line. It is part of the Event and of the object's status. BootPXE needs one.",
 							MaxLength:   ptr.To[int64](256),
 							Type:        []string{"string"},
 							Format:      "",
@@ -10164,7 +10164,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MachinePowerSpec(ref common.Referen
 					},
 					"requestID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "requestID makes a request that is repeated with the same id one request, for as long as no other was made. Without it, the same action of an object within ten seconds is one request. It is chosen by the client.",
+							Description: "requestID makes a request that is repeated with the same id one request, for as long as no other was made. Without it, the same action of an object within ten seconds of the end of the last call is one request. It is chosen by the client. Of a discovered machine, which has no record, it is remembered for ten minutes at most, until the server restarts.",
 							MaxLength:   ptr.To[int64](128),
 							Type:        []string{"string"},
 							Format:      "",

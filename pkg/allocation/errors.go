@@ -18,8 +18,20 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
-// errInterrupted: the server shuts down; the operation is resumed from the record.
+// errInterrupted: the server shuts down; the allocation or release is resumed from the record.
 var errInterrupted = errors.New("the server is shutting down: the operation is resumed from its record")
+
+// errNotStarted: the server shuts down, and an operation on metal that is allocated is not done,
+// now or later.
+var errNotStarted = errors.New("the server is shutting down: nothing was sent: retry")
+
+// interruption is the error of what a verb does that ends with the server.
+func interruption(verb string) error {
+	if isOperation(verb) {
+		return errNotStarted
+	}
+	return errInterrupted
+}
 
 // refusal is a definite no: nothing was allocated or released. It becomes the
 // condition Allocated and the answer of the call.
@@ -178,7 +190,7 @@ func (ref objectRef) apiError(err error) error {
 		return ref.statusError(r)
 	case errors.As(err, &status):
 		return err
-	case errors.Is(err, errInterrupted):
+	case errors.Is(err, errInterrupted), errors.Is(err, errNotStarted):
 		interrupted := ref.statusError(&refusal{code: http.StatusServiceUnavailable, message: err.Error()})
 		// By then another replica is active, and clients retry this by themselves.
 		interrupted.ErrStatus.Details.RetryAfterSeconds = 1

@@ -37,7 +37,7 @@ func (e *exclusiveOperations) start(ref objectRef, verb string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closing {
-		return errInterrupted
+		return interruption(verb)
 	}
 	if other, running := e.running[ref]; running {
 		return errInProgress(verb, other)
@@ -97,7 +97,7 @@ func runExclusive[T any](ctx context.Context, p *Protocol, ref objectRef, verb s
 		o.result, o.err = work(klog.NewContext(p.operations.ctx, logger))
 		if r, ok := errors.AsType[*refusal](o.err); ok && r.code == http.StatusServiceUnavailable && p.operations.ctx.Err() != nil {
 			// It was refused because the process shuts down, whatever it says.
-			o.err = errInterrupted
+			o.err = interruption(verb)
 		}
 		observed(o.err)
 		if o.err != nil {
@@ -110,9 +110,17 @@ func runExclusive[T any](ctx context.Context, p *Protocol, ref objectRef, verb s
 	case <-ctx.Done():
 		return none, ref.statusError(&refusal{
 			code: http.StatusGatewayTimeout, retryAfter: time.Second,
-			message: "the " + verb + " is still in progress, and continues: retry for its outcome",
+			message: "the " + verb + " is still in progress, and continues: retry for its outcome" + repetition(verb),
 		})
 	}
+}
+
+// repetition says which retries of an operation are the same request.
+func repetition(verb string) string {
+	if !isOperation(verb) {
+		return ""
+	}
+	return ". A retry is the same request only with the same requestID, or within ten seconds of the end of this one"
 }
 
 // Shutdown starts no operation any more, and waits until those in progress have

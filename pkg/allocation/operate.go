@@ -21,6 +21,8 @@ type MachineRef struct {
 	Kind            string // MetalStackMachine or MetalStackFirewall
 	Namespace, Name string
 	UID             types.UID
+	// Releasing: the object may be being deleted, or its machine being released.
+	Releasing bool
 }
 
 // isOperation reports whether a verb is that of an operation on metal that is allocated.
@@ -71,7 +73,7 @@ func (p *Protocol) held(ctx context.Context, ref MachineRef) (*Held, error) {
 	if err := checkUID(m.meta, ref.UID); err != nil {
 		return nil, err
 	}
-	if err := checkHoldsMetal(m); err != nil {
+	if err := checkHoldsMetal(m); err != nil && !(ref.Releasing && isReleasing(m)) {
 		return nil, err
 	}
 	project, err := p.projectOf(ref.Namespace)
@@ -85,7 +87,7 @@ func (p *Protocol) held(ctx context.Context, ref MachineRef) (*Held, error) {
 }
 
 // Operate does work as the only operation on an object that holds metal, and is not being
-// deleted. Of the object and its metal, allocations, releases and other operations are refused
+// deleted unless ref.Releasing is set. Of the object and its metal, allocations, releases and other operations are refused
 // meanwhile. In a dry run, work is to change nothing.
 func Operate[T any](ctx context.Context, p *Protocol, ref MachineRef, verb string, work func(ctx context.Context, h *Held) (T, error)) (T, error) {
 	return run(ctx, p, p.objectRefOf(ref), verb, func(ctx context.Context) (none T, _ error) {
@@ -93,33 +95,39 @@ func Operate[T any](ctx context.Context, p *Protocol, ref MachineRef, verb strin
 		if err != nil {
 			return none, err
 		}
-		if h.Meta.DeletionTimestamp != nil {
+		if h.Meta.DeletionTimestamp != nil && !ref.Releasing {
 			return none, errBeingDeleted()
 		}
 		return work(ctx, h)
 	})
 }
 
-// OperateDiscovered does work as the only operation on a machine that is allocated in the
-// namespace's project, and that no record refers to. The machine was just read.
+// Discovered is a machine in an allocation that has no record.
+type Discovered struct {
+	p                         *Protocol
+	ref                       MachineRef
+	machineID, allocationUUID string
+}
+
+// OperateDiscovered does work as the only operation on a discovered machine. Work has to observe
+// the machine before it changes something.
 func OperateDiscovered[T any](ctx context.Context, p *Protocol, ref MachineRef, verb, machineID, allocationUUID string,
-	work func(ctx context.Context, m *metal.Machine) (T, error),
+	work func(ctx context.Context, d *Discovered) (T, error),
 ) (T, error) {
-	return run(ctx, p, p.objectRefOf(ref), verb, func(ctx context.Context) (none T, _ error) {
-		m, err := p.observeDiscovered(ctx, ref, machineID, allocationUUID)
-		if err != nil {
-			return none, err
-		}
-		return work(ctx, m)
+	return run(ctx, p, p.objectRefOf(ref), verb, func(ctx context.Context) (T, error) {
+		return work(ctx, &Discovered{p, ref, machineID, allocationUUID})
 	})
 }
 
-func (p *Protocol) observeDiscovered(ctx context.Context, ref MachineRef, machineID, allocationUUID string) (*metal.Machine, error) {
+// Observe reads the machine, and refuses one that is not allocated in the namespace's project, in
+// this allocation, or that a record refers to.
+func (d *Discovered) Observe(ctx context.Context) (*metal.Machine, error) {
+	p, ref, machineID, allocationUUID := d.p, d.ref, d.machineID, d.allocationUUID
 	project, err := p.projectOf(ref.Namespace)
 	if err != nil {
 		return nil, err
 	}
-	m, err := p.observeMachine(ctx, machineID)
+	m, err := p.ObserveMachine(ctx, machineID)
 	switch {
 	case err != nil:
 		return nil, refusalOf(err)
@@ -143,16 +151,16 @@ func (p *Protocol) observeDiscovered(ctx context.Context, ref MachineRef, machin
 // Observe reads the machine, and refuses one that is not the object's: another allocation,
 // another project, or another identity.
 func (h *Held) Observe(ctx context.Context) (*metal.Machine, error) {
-	m, err := h.operation.p.observeMachine(ctx, h.Allocation.MachineID)
+	m, err := h.operation.p.ObserveMachine(ctx, h.Allocation.MachineID)
 	if err != nil {
 		return nil, refusalOf(err)
 	}
 	return m, h.Check(m)
 }
 
-// observeMachine is findMachine at the cost of a get, which is constant: a find costs the more
-// the larger the fleet is. Only what a get does not show has to be found.
-func (p *Protocol) observeMachine(ctx context.Context, id string) (*metal.Machine, error) {
+// ObserveMachine reads a machine; nil if it does not exist. It costs a get, which is constant: a
+// find costs the more the larger the fleet is. Only what a get does not show has to be found.
+func (p *Protocol) ObserveMachine(ctx context.Context, id string) (*metal.Machine, error) {
 	m, err := p.opts.Metal.Machine(ctx, id)
 	if metal.IsNotFound(err) {
 		return p.findMachine(ctx, id)
@@ -177,9 +185,6 @@ func (h *Held) Check(m *metal.Machine) error {
 	}
 	return refuse(http.StatusConflict, "machine %s is not allocated any more", id)
 }
-
-// Project is the project of the object's namespace.
-func (h *Held) Project() string { return h.project }
 
 // LastOperation is what is recorded of the operation that was requested last, of the
 // object's allocation; nil if none was.
@@ -235,6 +240,12 @@ func checkHoldsMetal(m *machineLike) error {
 		return refuse(http.StatusConflict, "the machine was released")
 	}
 	return refuse(http.StatusConflict, "no machine is allocated")
+}
+
+// isReleasing reports whether an object has metal that is being released.
+func isReleasing(m *machineLike) bool {
+	a := m.allocation()
+	return a.Phase == infrastructure.AllocationReleasing && a.MachineID != ""
 }
 
 func errBeingDeleted() error {

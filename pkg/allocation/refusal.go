@@ -27,10 +27,18 @@ func RefuseField(kind string, invalid *field.Error) error {
 	return r
 }
 
+// BodyFields returns the path and the value of a body's field that stands for one of a request to
+// the metal-api; a nil path if none does.
+type BodyFields func(field metal.RequestField) (path *field.Path, value any)
+
 // RefuseCall returns the error of work that stands for that of a call of the metal-api, which is
-// not Uncertain. kind is that of the body that asked for it.
-func RefuseCall(kind string, err error) error {
+// not Uncertain. kind is that of the body that asked for it; a refusal that is about a field of
+// the request names that of the body. fields may be nil.
+func RefuseCall(kind string, err error, fields BodyFields) error {
 	r := refusalOf(err)
+	if fields != nil {
+		r = allocationRefusalOf(err, fields)
+	}
 	r.kind = kind
 	return r
 }

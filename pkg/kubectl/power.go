@@ -24,17 +24,19 @@ type powerCommand struct {
 	stops bool
 	// follow is what to wait for afterwards.
 	follow string
+	// wipes is true if the disks are wiped, and the machine is installed again.
+	wipes bool
 }
 
 func powerCommands() []powerCommand {
 	return []powerCommand{
-		{"on", v1alpha4.PowerOn, "Switch a machine on", false, "--for=phoned-home"},
-		{"off", v1alpha4.PowerOff, "Switch a machine off at once, without a shutdown", true, "--for=power=off"},
-		{"reset", v1alpha4.PowerReset, "Reset a machine, which stays powered, without a shutdown", true, "--for=phoned-home"},
-		{"cycle", v1alpha4.PowerCycle, "Switch a machine off and on again, without a shutdown", true, "--for=phoned-home"},
-		{"boot-disk", v1alpha4.PowerBootDisk, "Make the next boots start from the disk", false, ""},
-		{"boot-pxe", v1alpha4.PowerBootPXE, "Make the next boot start from the network", false, ""},
-		{"boot-bios", v1alpha4.PowerBootBIOS, "Make the next boot end in the firmware's setup", false, ""},
+		{use: "on", action: v1alpha4.PowerOn, short: "Switch a machine on", follow: "--for=phoned-home"},
+		{use: "off", action: v1alpha4.PowerOff, short: "Switch a machine off at once, without a shutdown", stops: true, follow: "--for=power=off"},
+		{use: "reset", action: v1alpha4.PowerReset, short: "Reset a machine, which stays powered, without a shutdown", stops: true, follow: "--for=phoned-home"},
+		{use: "cycle", action: v1alpha4.PowerCycle, short: "Switch a machine off and on again, without a shutdown", stops: true, follow: "--for=phoned-home"},
+		{use: "boot-disk", action: v1alpha4.PowerBootDisk, short: "Make the next boots start from the disk"},
+		{use: "boot-pxe", action: v1alpha4.PowerBootPXE, short: "Make the next boot wipe the disks, and install the image again", wipes: true},
+		{use: "boot-bios", action: v1alpha4.PowerBootBIOS, short: "Make the next boot end in the firmware's setup"},
 	}
 }
 
@@ -45,7 +47,7 @@ func newPower(s *session) *cobra.Command {
 		Short: "Show the power state of a machine, or ask for a power action",
 		Long: `Show the power state of a machine, as its controller (BMC) reported it last, or ask the controller for an action.
 
-An action is sent, not done, when the command returns: "kubectl metal wait" and "kubectl metal log --follow" show what happens. The same action within ten seconds is one.`,
+An action is sent, not done, when the command returns: "kubectl metal wait" and "kubectl metal log --follow" show what happens. The same action within ten seconds of the end of the last one is one.`,
 		Example: `  kubectl metal power worker-1
   kubectl metal power cycle worker-1 --reason "does not answer"
   kubectl metal wait worker-1 --for=phoned-home`,
@@ -114,17 +116,24 @@ func newPowerAction(s *session, p powerCommand) *cobra.Command {
 	}
 	o.addTo(s, cmd)
 	out := addOutput(cmd, false)
-	addReason(cmd, &o.reason, "It is part of the Event and of the object's status.")
+	help := "It is part of the Event and of the object's status."
+	if p.wipes {
+		help += " It is required."
+	}
+	addReason(cmd, &o.reason, help)
 	addDryRun(cmd, &o.dryRun, "none|server")
 	cmd.Flags().StringVar(&o.requestID, "request-id", "", "Makes a command that is repeated with the same id one request, for as long as no other was made.")
-	if p.stops {
+	switch {
+	case p.stops:
 		cmd.Flags().BoolVarP(&o.yes, "yes", "y", false, "Do not ask whether to stop a machine that runs.")
+	case p.wipes:
+		cmd.Flags().BoolVarP(&o.yes, "yes", "y", false, "Do not ask for the name of the machine.")
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := out.check(); err != nil {
 			return err
 		}
-		if err := checkReason(cmd, o.reason, false, ""); err != nil {
+		if err := checkReason(cmd, o.reason, o.wipes, "broken update"); err != nil {
 			return err
 		}
 		if err := checkDryRun(cmd, o.dryRun, "none|server"); err != nil {
@@ -145,13 +154,20 @@ func (o *powerOptions) run(ctx context.Context, s *session, out *output, args []
 		Spec:       v1alpha4.MachinePowerSpec{Action: o.action, Reason: o.reason, RequestID: o.requestID},
 	}
 	dryRun := o.dryRun == "server"
-	if o.stops {
+	if o.stops || o.wipes {
 		obj, err := client.Get(ctx, ref)
 		if err != nil {
 			return err
 		}
 		request.UID = obj.UID
-		if obj.Phase() == infrastructure.PhasePhonedHome && !dryRun {
+		switch {
+		case dryRun:
+		case o.wipes:
+			s.note("The next boot of %s, whenever that is, wipes its disks, and installs the image of its allocation, with the user data of the first installation.", ref)
+			if err := s.confirm(ctx, o.yes, fmt.Sprintf("To have it boot from the network, type its name, %s:", ref.Name), ref.Name); err != nil {
+				return err
+			}
+		case obj.Phase() == infrastructure.PhasePhonedHome:
 			s.warnOfRunning(obj)
 			if err := s.confirmAction(ctx, o.yes, fmt.Sprintf("%s %s?", o.action, ref)); err != nil {
 				return err

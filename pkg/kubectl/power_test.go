@@ -32,7 +32,7 @@ func TestPower_SendsEachAction(t *testing.T) {
 	} {
 		s := shop(t)
 		args := []string{"power", use, "worker-1", "--reason", "hangs", "--request-id=r1"}
-		if use == "off" || use == "reset" || use == "cycle" {
+		if use == "off" || use == "reset" || use == "cycle" || use == "boot-pxe" {
 			args = append(args, "--yes")
 		}
 		o := s.run(args...)
@@ -91,8 +91,30 @@ func TestPower_AsksBeforeARunningMachineStops(t *testing.T) {
 func TestPower_DoesNotAskForWhatStopsNothing(t *testing.T) {
 	t.Parallel()
 	s := shop(t)
-	for _, use := range []string{"on", "boot-disk", "boot-pxe", "boot-bios"} {
+	for _, use := range []string{"on", "boot-disk", "boot-bios"} {
 		assert.Zero(t, s.run("power", use, "worker-1").code)
+	}
+}
+
+// A boot from the network is a reinstallation, and is confirmed as one.
+func TestPower_BootFromNetworkAsksForTheName(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		at   terminal
+		args []string
+		sent int
+		says string
+	}{
+		{terminal{interactive: true, input: "worker-1\n"}, []string{"--reason=broken"}, 1, "wipes its disks"},
+		{terminal{interactive: true, input: "y\n"}, []string{"--reason=broken"}, 0, "not confirmed: nothing was sent"},
+		{terminal{}, []string{"--reason=broken"}, 0, "nothing was sent. With --yes"},
+		{terminal{}, []string{"--reason=broken", "-y"}, 1, "wipes its disks"},
+		{terminal{interactive: true, input: "worker-1\n"}, nil, 0, "--reason is required"},
+	} {
+		s := shop(t)
+		o := s.runAt(c.at, append([]string{"power", "boot-pxe", "worker-1"}, c.args...)...)
+		assert.Len(t, s.made(), c.sent, "%+v", c)
+		assert.Contains(t, o.stderr, c.says, "%+v", c)
 	}
 }
 

@@ -3,12 +3,15 @@
 package operation
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
@@ -27,7 +30,7 @@ func TestConsolePassword_IsNowhereButInTheAnswer(t *testing.T) {
 	events := env.events.taken()
 	require.Len(t, events, 1)
 	require.Equal(t, ReasonConsolePasswordRead, events[0].Reason)
-	require.Equal(t, `The console password is read, requested by "alice@example.org": no ssh any more`, events[0].Note)
+	require.Equal(t, `The console password is requested by "alice@example.org": no ssh any more`, events[0].Note)
 	env.events.all = events
 
 	// Errors of whatever kind do not have it, either.
@@ -52,11 +55,48 @@ func TestConsolePassword_IsThereOnceTheMachineWasInstalled(t *testing.T) {
 	m.Status.Allocation.Phase, m.Status.Allocation.UID = infrastructure.AllocationAllocated, "uid-1"
 	env.machines.put(m)
 	_, err = env.o.ConsolePassword(env.context(), target("node"), infrastructure.MachineConsolePasswordSpec{Reason: "no ssh any more"})
-	requireCode(t, http.StatusConflict, err, "no console password")
+	requireCode(t, http.StatusConflict, err, "no console password", "at the end of its installation")
+	require.Equal(t, []string{
+		`The console password is requested by "alice@example.org": no ssh any more`,
+		`The console password was not given (machine ` + id + ` has reported no console password: it reports one at the end of its installation: retry then), requested by "alice@example.org": no ssh any more`,
+	}, env.events.notes())
 	up := env.down("machine-consolepassword", http.StatusBadRequest, "reason must be at least 10 characters long")
 	_, err = env.o.ConsolePassword(env.context(), target("node"), infrastructure.MachineConsolePasswordSpec{Reason: "no ssh"})
 	up()
-	requireCode(t, http.StatusUnprocessableEntity, err, "MachineConsolePassword", "reason must be at least 10 characters long")
+	requireCode(t, http.StatusUnprocessableEntity, err, "MachineConsolePassword", `spec.reason: Invalid value: "no ssh"`, "reason must be at least 10 characters long")
+}
+
+// The metal-api reads a password by the machine's id, whatever allocation it has by then.
+func TestConsolePassword_OfAnotherAllocationIsNotGiven(t *testing.T) {
+	t.Parallel()
+	for _, discovered := range []bool{false, true} {
+		env := newEnvironment(t)
+		to := target("node")
+		if discovered {
+			to = env.discovered()
+			to.User = "alice@example.org"
+		} else {
+			env.machine("node")
+		}
+		env.o.opts.Metal = releasedMeanwhile{Operator: env.client, release: env.sim.ForceFree}
+		_, err := env.o.ConsolePassword(env.context(), to, infrastructure.MachineConsolePasswordSpec{Reason: "no ssh any more"})
+		requireCode(t, http.StatusConflict, err)
+		require.NotContains(t, err.Error(), "secret")
+		notes := env.events.notes()
+		require.Len(t, notes, 2)
+		require.Contains(t, notes[1], "The console password was not given")
+		require.NotContains(t, env.everything(), "secret")
+	}
+}
+
+// releasedMeanwhile is a metal-api in which a machine is released while its password is read.
+type releasedMeanwhile struct {
+	metal.Operator
+	release func(id string) error
+}
+
+func (r releasedMeanwhile) ConsolePassword(_ context.Context, id, _ string) (string, error) {
+	return "secret", r.release(id)
 }
 
 func TestIdentify_SwitchesTheLED(t *testing.T) {
@@ -123,7 +163,6 @@ func TestLock_IsIdempotent(t *testing.T) {
 	env := newEnvironment(t)
 	m := env.machine("node")
 	state := func() infrastructure.MachineLockStatus {
-		env.clock.Step(time.Minute) // What was looked up is cached.
 		l, err := env.o.LockState(env.context(), target("node"))
 		require.NoError(t, err)
 		return l.Status
@@ -146,6 +185,7 @@ func TestLock_IsIdempotent(t *testing.T) {
 	require.Equal(t, map[string]int{"machine-state": 2}, env.calls())
 
 	require.NoError(t, env.sim.Lock(m.Status.Allocation.MachineID, "of another client"))
+	require.Equal(t, infrastructure.MachineLockStatus{Locked: true, Reason: "of another client"}, state(), "it is read for each request")
 	l, err := env.o.Lock(env.context(), target("node"), infrastructure.MachineLockSpec{Reason: "mine"})
 	require.NoError(t, err)
 	require.Equal(t, infrastructure.MachineLockStatus{Locked: true, Reason: "of another client"}, l.Status)
@@ -164,6 +204,56 @@ func TestLock_LeavesReservationsAlone(t *testing.T) {
 	require.Empty(t, env.calls())
 }
 
+func TestLockState_IsNotAnsweredFromACache(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	env.machine("node")
+	to := env.discovered()
+	for _, t := range []Target{target("node"), to} {
+		_, err := env.o.LockState(env.context(), t)
+		require.NoError(env.t, err)
+	}
+	up := env.down("machine-get", http.StatusBadGateway, "away")
+	for _, at := range []Target{target("node"), to} {
+		_, err := env.o.LockState(env.context(), at)
+		requireCode(t, http.StatusServiceUnavailable, err, "away")
+	}
+	up()
+	limited := false
+	for range 150 {
+		_, err := env.o.LockState(env.context(), to)
+		limited = limited || apierrors.IsTooManyRequests(err)
+	}
+	require.True(t, limited)
+}
+
+// A locked machine is not released, and its object can still be unlocked.
+func TestUnlock_WhileTheObjectIsBeingDeleted(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	m := env.machine("node")
+	_, err := env.o.Lock(env.context(), target("node"), infrastructure.MachineLockSpec{Reason: "hold"})
+	require.NoError(t, err)
+	now := metav1.NewTime(env.clock.Now())
+	m.DeletionTimestamp, m.Status.Allocation.Phase = &now, infrastructure.AllocationReleasing
+	env.machines.put(m)
+	l, err := env.o.LockState(env.context(), target("node"))
+	require.NoError(t, err)
+	require.True(t, l.Status.Locked)
+	_, err = env.o.Unlock(env.context(), target("node"), "let it go")
+	require.NoError(t, err)
+	l, err = env.o.LockState(env.context(), target("node"))
+	require.NoError(t, err)
+	require.False(t, l.Status.Locked)
+	_, err = env.o.Lock(env.context(), target("node"), infrastructure.MachineLockSpec{Reason: "hold"})
+	requireCode(t, http.StatusConflict, err, "being released")
+
+	m.Status.Allocation.MachineID = ""
+	env.machines.put(m)
+	_, err = env.o.Unlock(env.context(), target("node"), "let it go")
+	requireCode(t, http.StatusConflict, err, "being released")
+}
+
 func TestLock_LostAnswerIsUncertain(t *testing.T) {
 	t.Parallel()
 	env := newEnvironment(t)
@@ -171,6 +261,10 @@ func TestLock_LostAnswerIsUncertain(t *testing.T) {
 	env.sim.Inject(simulator.Fault{Endpoint: "machine-state", Kind: simulator.FaultCommitThenLose, Times: 1})
 	_, err := env.o.Lock(env.context(), target("node"), infrastructure.MachineLockSpec{Reason: "hold"})
 	requireCode(t, http.StatusGatewayTimeout, err, "may have been set")
+	notes := env.events.notes()
+	require.Len(t, notes, 2)
+	require.Equal(t, `The lock of the machine is requested by "alice@example.org": hold`, notes[0])
+	require.Contains(t, notes[1], "The lock of the machine failed (the state of the machine may have been set")
 	l, err := env.o.Lock(env.context(), target("node"), infrastructure.MachineLockSpec{Reason: "hold"})
 	require.NoError(t, err)
 	require.True(t, l.Status.Locked)
@@ -195,6 +289,7 @@ func TestDiscovered_IsOperated(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.Equal(t, 1, env.calls()["machine-power"])
+	require.InDelta(t, objectLimit-1, env.o.limits.objects.of(to.key(), env.clock.Now()).TokensAt(env.clock.Now()), 0.1, "what repeats costs nothing")
 	events := env.events.taken()
 	require.Len(t, events, 1)
 	require.Equal(t, to.UID, events[0].UID)

@@ -355,6 +355,13 @@ func (e *events) reasons() (reasons []string) {
 	return reasons
 }
 
+func (e *events) notes() (notes []string) {
+	for _, event := range e.taken() {
+		notes = append(notes, event.Note)
+	}
+	return notes
+}
+
 type logBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer

@@ -29,7 +29,7 @@ func callError(kind string, err error, uncertain string) error {
 	if metal.KindOf(err) == metal.Uncertain {
 		return allocation.Refuse(http.StatusGatewayTimeout, 0, "%s: %s", uncertain, allocation.CallMessage(err))
 	}
-	return allocation.RefuseCall(kind, err)
+	return allocation.RefuseCall(kind, err, nil)
 }
 
 // requireReason returns a reason as one line, or refuses an empty one.

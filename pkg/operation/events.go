@@ -12,6 +12,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
@@ -43,13 +44,31 @@ const (
 // eventTimeout is how long it may take to write an Event.
 const eventTimeout = 5 * time.Second
 
-// note is what was done, by which user, and why.
+// maxNoteUser is how much of the user's name is in a note.
+const maxNoteUser = 256
+
+// note is what was requested or done, by which user, and why. What is cut if it is too long, so
+// that the user and the reason are whole.
 func (s *subject) note(what, reason string) string {
-	user, why := oneline.Sanitize(s.target.User, maxUser), ""
+	by := fmt.Sprintf(" by %q", oneline.Sanitize(s.target.User, maxNoteUser))
 	if reason != "" {
-		why = ": " + reason
+		by += ": " + reason
 	}
-	return oneline.Sanitize(fmt.Sprintf("%s, requested by %q%s", what, user, why), oneline.MaxNote)
+	return oneline.Sanitize(oneline.Sanitize(what, oneline.MaxNote-len(by))+by, oneline.MaxNote)
+}
+
+// outcomeNote says what became of the call of a request.
+func outcomeNote(what string, outcome infrastructure.MachineOperationOutcome, message string) string {
+	message = oneline.Sanitize(message, oneline.MaxNote/2)
+	switch outcome {
+	case infrastructure.OperationSent:
+		return fmt.Sprintf("The %s was sent to the machine's controller, requested", what)
+	case infrastructure.OperationRefused:
+		return fmt.Sprintf("The metal-api refused the %s (%s), requested", what, message)
+	case infrastructure.OperationUncertain:
+		return fmt.Sprintf("It is not known whether the %s was sent (%s), requested", what, message)
+	}
+	return fmt.Sprintf("The %s was not sent (%s), requested", what, message)
 }
 
 func (s *subject) event(reason, action, note string, warning bool) Event {
@@ -72,6 +91,18 @@ func (s *subject) recordFirst(ctx context.Context, reason, action, note string) 
 			"nothing was done: the Event that says who asked for it, and why, cannot be written: %s", oneline.Sanitize(err.Error(), oneline.MaxNote))
 	}
 	return nil
+}
+
+// recordFailure writes the Event with the outcome of an operation whose first Event was written
+// before the call, unless that was sent. ended is nil if it was not sent.
+func (s *subject) recordFailure(ctx context.Context, reason, action string, r request, ended *infrastructure.MachineOperation, err error) {
+	switch {
+	case err == nil:
+	case ended == nil:
+		s.recordAfter(ctx, reason, action, s.note(outcomeNote(r.what(), "", err.Error()), r.reason), true)
+	default:
+		s.recordAfter(ctx, reason, action, s.note(outcomeNote(r.what(), ended.Outcome, ended.Message), r.reason), true)
+	}
 }
 
 // recordAfter writes the Event of an operation that was done whether or not it can be written.

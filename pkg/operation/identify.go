@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
@@ -28,8 +27,7 @@ func (o *Operator) Identify(ctx context.Context, t Target, spec infrastructure.M
 	spec.Reason = oneline.Sanitize(spec.Reason, maxReason)
 	return operate(ctx, o, t, "identify request", func(ctx context.Context, s *subject) (*infrastructure.MachineIdentify, error) {
 		answer := &infrastructure.MachineIdentify{ObjectMeta: s.objectMeta(), Spec: spec}
-		key := "led/" + s.allocationUUID
-		if last := o.recent.get(key); last != nil && last.Action == string(spec.State) && last.Reason == spec.Reason && o.clock.Since(timeOf(last)) < repeatInterval {
+		if last, at := o.leds.get(s.allocationUUID); last != nil && last.Action == string(spec.State) && last.Reason == spec.Reason && o.clock.Since(at) < repeatInterval {
 			return answer, nil
 		}
 		if _, err := s.observe(ctx); err != nil {
@@ -38,19 +36,21 @@ func (o *Operator) Identify(ctx context.Context, t Target, spec infrastructure.M
 		if allocation.IsDryRun(ctx) {
 			return answer, nil
 		}
+		if err := s.checkObservedRecently(); err != nil {
+			return nil, err
+		}
 		err := o.opts.Metal.SetLED(context.WithoutCancel(ctx), s.machineID, spec.State == infrastructure.LEDOn, spec.Reason)
 		what := fmt.Sprintf("The chassis LED was switched %s", spec.State)
 		switch metal.KindOf(err) {
 		case "":
-			now := metav1.NewMicroTime(o.clock.Now())
-			o.recent.set(key, &infrastructure.MachineOperation{Action: string(spec.State), Reason: spec.Reason, RequestTime: &now})
+			o.leds.set(s.allocationUUID, &infrastructure.MachineOperation{Action: string(spec.State), Reason: spec.Reason})
 		case metal.Uncertain:
 			what = fmt.Sprintf("It is not known whether the chassis LED was switched %s", spec.State)
-			o.recent.set(key, nil)
+			o.leds.set(s.allocationUUID, nil)
 		default:
-			return nil, allocation.RefuseCall(identifyKind, err)
+			return nil, allocation.RefuseCall(identifyKind, err, nil)
 		}
-		s.recordAfter(ctx, ReasonIdentifyRequested, "Identify"+string(spec.State), s.note(what, spec.Reason), err != nil)
+		s.recordAfter(ctx, ReasonIdentifyRequested, "Identify"+string(spec.State), s.note(what+", requested", spec.Reason), err != nil)
 		if err != nil {
 			return nil, callError(identifyKind, err, fmt.Sprintf("the chassis LED may have been switched %s: retry", spec.State))
 		}

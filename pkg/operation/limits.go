@@ -80,7 +80,7 @@ func (b *buckets) full() *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(float64(b.perMinute)/time.Minute.Seconds()), b.perMinute)
 }
 
-// of returns the bucket of a key. If there are too many, those go that are full again.
+// of returns the bucket of a key. It deletes full buckets when there are too many.
 func (b *buckets) of(key string, now time.Time) *rate.Limiter {
 	if l := b.all[key]; l != nil {
 		return l

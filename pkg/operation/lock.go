@@ -4,6 +4,7 @@ package operation
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -16,12 +17,18 @@ import (
 
 const lockKind = "MachineLock"
 
-// LockState answers whether the machine is locked.
+// LockState answers whether the machine is locked, as it is read for the request. It is answered
+// while the machine is being released, too.
 func (o *Operator) LockState(ctx context.Context, t Target) (_ *infrastructure.MachineLock, err error) {
 	defer o.observe(verbLockState)(&err)
 	var machine *metal.Machine
-	m, err := o.look(ctx, t, func(ctx context.Context, id, project string) (*metal.Machine, error) {
-		machine, err = o.opts.Catalogue.LookupMachine(ctx, id, project)
+	ref := t.ref()
+	ref.Releasing = true
+	m, err := o.look(ctx, t, ref, func(ctx context.Context, id string) (*metal.Machine, error) {
+		if err := o.opts.Catalogue.AcquireMachineLookup(ctx, id); err != nil {
+			return nil, err
+		}
+		machine, err = o.opts.Protocol.ObserveMachine(ctx, id)
 		return machine, err
 	})
 	if err != nil {
@@ -56,18 +63,19 @@ func (o *Operator) Lock(ctx context.Context, t Target, spec infrastructure.Machi
 		case allocation.IsDryRun(ctx):
 			return answer, nil
 		}
-		answer.Status, err = s.setState(ctx, metal.StateLocked, spec.Reason, ReasonLocked, "The machine is locked", spec.Reason)
+		answer.Status, err = s.setState(ctx, metal.StateLocked, spec.Reason, ReasonLocked, "Lock", "lock", spec.Reason)
 		return answer, err
 	})
 }
 
-// Unlock takes a lock away. What is not locked stays as it is, reserved or not.
+// Unlock takes a lock away, also while the object is being deleted, which the lock keeps from
+// being released. What is not locked stays as it is, reserved or not.
 func (o *Operator) Unlock(ctx context.Context, t Target, reason string) (_ *infrastructure.MachineLock, err error) {
 	defer o.observe(verbUnlock)(&err)
 	if reason = oneline.Sanitize(reason, maxReason); reason == "" {
 		return nil, o.status(t, allocation.RefuseField(lockKind, field.Required(field.NewPath("reason"), "must say why, in one line: it is a parameter of the query")))
 	}
-	return operate(ctx, o, t, "unlock request", func(ctx context.Context, s *subject) (*infrastructure.MachineLock, error) {
+	return operate(ctx, o, t, unlockVerb, func(ctx context.Context, s *subject) (*infrastructure.MachineLock, error) {
 		m, err := s.observe(ctx)
 		if err != nil {
 			return nil, err
@@ -76,24 +84,26 @@ func (o *Operator) Unlock(ctx context.Context, t Target, reason string) (_ *infr
 		if m.State != metal.StateLocked || allocation.IsDryRun(ctx) {
 			return answer, nil
 		}
-		answer.Status, err = s.setState(ctx, metal.StateAvailable, "", ReasonUnlocked, "The machine is unlocked", reason)
+		answer.Status, err = s.setState(ctx, metal.StateAvailable, "", ReasonUnlocked, "Unlock", "unlocking", reason)
 		return answer, err
 	})
 }
 
 // setState writes the Event, and sets the state. The metal-api has no precondition: it replaces
 // what another client has set since the machine was read.
-func (s *subject) setState(ctx context.Context, state, description, eventReason, what, reason string) (none infrastructure.MachineLockStatus, _ error) {
-	action := "Lock"
-	if eventReason == ReasonUnlocked {
-		action = "Unlock"
-	}
-	if err := s.recordFirst(ctx, eventReason, action, s.note(what, reason)); err != nil {
+func (s *subject) setState(ctx context.Context, state, description, eventReason, action, what, reason string) (none infrastructure.MachineLockStatus, _ error) {
+	if err := s.recordFirst(ctx, eventReason, action, s.note(fmt.Sprintf("The %s of the machine is requested", what), reason)); err != nil {
 		return none, err
 	}
-	m, err := s.operator.opts.Metal.SetState(context.WithoutCancel(ctx), s.machineID, state, description)
-	if err != nil {
-		return none, callError(lockKind, err, "the state of the machine may have been set: read the lock, and retry")
+	err := s.checkObservedRecently()
+	if err == nil {
+		var m *metal.Machine
+		if m, err = s.operator.opts.Metal.SetState(context.WithoutCancel(ctx), s.machineID, state, description); err == nil {
+			return lockStatus(m), nil
+		}
+		err = callError(lockKind, err, "the state of the machine may have been set: read the lock, and retry")
 	}
-	return lockStatus(m), nil
+	note := fmt.Sprintf("The %s of the machine failed (%s), requested", what, oneline.Sanitize(err.Error(), oneline.MaxNote/2))
+	s.recordAfter(ctx, eventReason, action, s.note(note, reason), true)
+	return none, err
 }

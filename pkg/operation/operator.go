@@ -4,6 +4,7 @@ package operation
 
 import (
 	"context"
+	"net/http"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -51,7 +52,7 @@ type Facts interface {
 type Catalogue interface {
 	WithAllowance(ctx context.Context, namespace string) context.Context
 	LookupImage(ctx context.Context, id, feature string) (image *metal.Image, all []string, err error)
-	LookupMachine(ctx context.Context, id, project string) (*metal.Machine, error)
+	AcquireMachineLookup(ctx context.Context, id string) error
 	LookupPowerState(ctx context.Context, id string) (*metal.PowerState, error)
 }
 
@@ -83,8 +84,9 @@ type Operator struct {
 	opts   Options
 	clock  clock.PassiveClock
 	limits *limits
-	// recent are operations that have no record.
-	recent *recentOperations
+	// recent are the last operations of discovered machines, which have no record, leds those of
+	// LEDs, and ended those of others that this process ended. Their keys are allocation UUIDs.
+	recent, leds, ended *recentOperations
 }
 
 // New returns an Operator that does nothing until it is asked.
@@ -93,7 +95,8 @@ func New(opts Options) *Operator {
 	if o.clock == nil {
 		o.clock = clock.RealClock{}
 	}
-	o.limits, o.recent = newLimits(o.clock), newRecentOperations(o.clock)
+	o.limits = newLimits(o.clock)
+	o.recent, o.leds, o.ended = newRecentOperations(o.clock), newRecentOperations(o.clock), newRecentOperations(o.clock)
 	return o
 }
 
@@ -116,44 +119,63 @@ func (o *Operator) status(t Target, err error) error {
 type subject struct {
 	target   Target
 	operator *Operator
-	// held is nil for a discovered machine.
-	held *allocation.Held
-	// observed is a discovered machine as it was just read.
-	observed *metal.Machine
+	// held is nil for a discovered machine, discovered for others.
+	held       *allocation.Held
+	discovered *allocation.Discovered
 
 	machineID, allocationUUID string
+	// observeTime is when the machine was last read, at the latest.
+	observeTime time.Time
 }
+
+// unlockVerb names the operation that is done while the machine is being released, too: a
+// release fails while the machine is locked.
+const unlockVerb = "unlock request"
 
 // operate does work as the only operation on the target.
 func operate[T any](ctx context.Context, o *Operator, t Target, verb string, work func(ctx context.Context, s *subject) (T, error)) (T, error) {
 	s := &subject{target: t, operator: o}
 	if d := t.Discovered; d != nil {
 		s.machineID, s.allocationUUID = d.MachineID, d.AllocationUUID
-		// It is read within the operation, so the limit is asked before.
-		if err := o.limits.acquire(t); err != nil {
-			var none T
-			return none, o.status(t, err)
-		}
-		return allocation.OperateDiscovered(ctx, o.opts.Protocol, t.ref(), verb, d.MachineID, d.AllocationUUID, func(ctx context.Context, m *metal.Machine) (T, error) {
-			s.observed = m
+		return allocation.OperateDiscovered(ctx, o.opts.Protocol, t.ref(), verb, d.MachineID, d.AllocationUUID, func(ctx context.Context, d *allocation.Discovered) (T, error) {
+			s.discovered = d
 			return work(ctx, s)
 		})
 	}
-	return allocation.Operate(ctx, o.opts.Protocol, t.ref(), verb, func(ctx context.Context, h *allocation.Held) (T, error) {
+	ref := t.ref()
+	ref.Releasing = verb == unlockVerb
+	return allocation.Operate(ctx, o.opts.Protocol, ref, verb, func(ctx context.Context, h *allocation.Held) (T, error) {
 		s.held, s.machineID, s.allocationUUID = h, h.Allocation.MachineID, h.Allocation.AllocationUUID
 		return work(ctx, s)
 	})
 }
 
-// observe returns the machine as it is now, if it is the target's.
+// observe returns the machine as it is now, if it is the target's. It counts against the limits
+// of operations.
 func (s *subject) observe(ctx context.Context) (*metal.Machine, error) {
-	if s.held == nil {
-		return s.observed, nil
-	}
 	if err := s.operator.limits.acquire(s.target); err != nil {
 		return nil, err
 	}
+	m, err := s.read(ctx)
+	s.operator.crashPoint("observed")
+	return m, err
+}
+
+func (s *subject) read(ctx context.Context) (*metal.Machine, error) {
+	s.observeTime = s.operator.clock.Now()
+	if s.held == nil {
+		return s.discovered.Observe(ctx)
+	}
 	return s.held.Observe(ctx)
+}
+
+// checkObservedRecently refuses a call that comes too long after the machine was read: it may be
+// another object's by then.
+func (s *subject) checkObservedRecently() error {
+	if s.operator.clock.Since(s.observeTime) > beginTimeout {
+		return allocation.Refuse(http.StatusServiceUnavailable, 0, "nothing was sent: more than %s passed since the machine was read: retry", beginTimeout)
+	}
+	return nil
 }
 
 // objectMeta is the metadata of answers.
@@ -165,14 +187,14 @@ func (s *subject) objectMeta() metav1.ObjectMeta {
 	return m
 }
 
-// beginTimeout is the longest time between the record of an operation and its call: a process
-// that was suspended for longer makes none.
+// beginTimeout is the longest time between the read of a machine and a call, and so between the
+// record of an operation and its call: a process that was suspended for longer makes none.
 const beginTimeout = 10 * time.Second
 
 // inFlight is for how long after it was recorded the call of an operation of another process may
 // be in flight.
 const inFlight = beginTimeout + metal.OperateTimeout
 
-// repeatInterval is for how long the same action of an object without a request id is the same
-// request.
+// repeatInterval is for how long after the call of an action ended the same action of the object
+// without a request id is the same request.
 const repeatInterval = 10 * time.Second

@@ -18,6 +18,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
 
+var actionPath = field.NewPath("spec", "action")
+
 var powerActions = map[infrastructure.PowerAction]metal.PowerAction{
 	infrastructure.PowerOn:       metal.PowerOn,
 	infrastructure.PowerOff:      metal.PowerOff,
@@ -28,52 +30,81 @@ var powerActions = map[infrastructure.PowerAction]metal.PowerAction{
 	infrastructure.PowerBootBIOS: metal.PowerBootBIOS,
 }
 
-// RequestPower sends a power action to the machine's controller, once for each request.
+const powerKind = "MachinePower"
+
+// RequestPower sends a power action to the machine's controller, once for each request. With
+// BootPXE the next boot wipes the disks, and installs the allocated image: it is a reinstallation,
+// whose right is not checked here.
 func (o *Operator) RequestPower(ctx context.Context, t Target, spec infrastructure.MachinePowerSpec) (_ *infrastructure.MachinePower, err error) {
 	defer o.observe(verbPower)(&err)
-	const kind = "MachinePower"
 	action, known := powerActions[spec.Action]
 	if !known {
 		allowed := slices.Sorted(maps.Keys(powerActions))
-		return nil, o.status(t, allocation.RefuseField(kind, field.NotSupported(field.NewPath("spec", "action"), spec.Action, allowed)))
+		return nil, o.status(t, allocation.RefuseField(powerKind, field.NotSupported(actionPath, spec.Action, allowed)))
 	}
 	spec.Reason = oneline.Sanitize(spec.Reason, maxReason)
-	r := request{kind: kind, action: string(spec.Action), id: spec.RequestID, reason: spec.Reason}
+	installs := spec.Action == infrastructure.PowerBootPXE
+	if installs {
+		if spec.Reason, err = requireReason(powerKind, spec.Reason); err != nil {
+			return nil, o.status(t, err)
+		}
+	}
+	r := request{kind: powerKind, action: string(spec.Action), id: spec.RequestID, reason: spec.Reason}
 	return operate(ctx, o, t, "power request", func(ctx context.Context, s *subject) (*infrastructure.MachinePower, error) {
 		answer := &infrastructure.MachinePower{ObjectMeta: s.objectMeta(), Spec: spec}
 		if repeated, err := s.repeated(r); repeated || err != nil {
 			return answer, err
 		}
-		if _, err := s.observe(ctx); err != nil {
+		m, err := s.observe(ctx)
+		if err != nil {
 			return nil, err
+		}
+		if installs {
+			if err := s.checkBootPXE(m); err != nil {
+				return nil, err
+			}
 		}
 		if allocation.IsDryRun(ctx) {
 			return answer, nil
 		}
+		eventAction := "Power" + r.action
+		if installs {
+			what := fmt.Sprintf("The %s, after which the next boot wipes the disks and installs the image, is requested", r.what())
+			if err := s.recordFirst(ctx, ReasonPowerRequested, eventAction, s.note(what, r.reason)); err != nil {
+				return nil, err
+			}
+		}
 		ended, err := s.callOnce(ctx, r, func(ctx context.Context) error { return o.opts.Metal.RequestPower(ctx, s.machineID, action) })
-		if ended != nil {
-			s.recordAfter(ctx, ReasonPowerRequested, "Power"+r.action, s.note(powerNote(r, ended), r.reason), ended.Outcome != infrastructure.OperationSent)
+		switch {
+		case installs:
+			s.recordFailure(ctx, ReasonPowerRequested, eventAction, r, ended, err)
+		case ended != nil:
+			s.recordAfter(ctx, ReasonPowerRequested, eventAction, s.note(outcomeNote(r.what(), ended.Outcome, ended.Message), r.reason), err != nil)
 		}
 		return answer, err
 	})
 }
 
-// powerNote says what became of a power action.
-func powerNote(r request, ended *infrastructure.MachineOperation) string {
-	switch ended.Outcome {
-	case infrastructure.OperationRefused:
-		return fmt.Sprintf("The metal-api refused the %s (%s)", r.what(), oneline.Sanitize(ended.Message, oneline.MaxNote/2))
-	case infrastructure.OperationUncertain:
-		return fmt.Sprintf("It is not known whether the %s was sent (%s)", r.what(), oneline.Sanitize(ended.Message, oneline.MaxNote/2))
+// checkBootPXE refuses what a reinstallation is refused for. There is no force: a reinstallation
+// has it. What is marked for one may boot from the network.
+func (s *subject) checkBootPXE(m *metal.Machine) error {
+	if err := checkUnlocked(m); err != nil {
+		return err
 	}
-	return fmt.Sprintf("The %s was sent to the machine's controller", r.what())
+	owner := s.clusterAPIMachine()
+	if owner == "" || m.Allocation.Reinstall {
+		return nil
+	}
+	return allocation.RefuseField(powerKind, field.Invalid(actionPath, infrastructure.PowerBootPXE, fmt.Sprintf(
+		"the machine is that of Machine %q of Cluster API: the next boot from the network would wipe its disks and install it again, with the user data that it was allocated with: use reinstall with force",
+		owner)))
 }
 
 // PowerState answers what the machine's controller reported last.
 func (o *Operator) PowerState(ctx context.Context, t Target) (_ *infrastructure.MachinePower, err error) {
 	defer o.observe(verbPowerState)(&err)
 	var state *metal.PowerState
-	m, err := o.look(ctx, t, func(ctx context.Context, id, _ string) (*metal.Machine, error) {
+	m, err := o.look(ctx, t, t.ref(), func(ctx context.Context, id string) (*metal.Machine, error) {
 		if state, err = o.opts.Catalogue.LookupPowerState(ctx, id); state == nil {
 			return nil, err
 		}
@@ -105,7 +136,7 @@ func powerStateOf(state string) infrastructure.PowerState {
 // look reads something of the target's machine, with what it read, and checks that the machine is
 // the target's. The reads count against the limit of the namespace's look-ups. It returns the
 // metadata for the answer.
-func (o *Operator) look(ctx context.Context, t Target, read func(ctx context.Context, id, project string) (*metal.Machine, error)) (metav1.ObjectMeta, error) {
+func (o *Operator) look(ctx context.Context, t Target, ref allocation.MachineRef, read func(ctx context.Context, id string) (*metal.Machine, error)) (metav1.ObjectMeta, error) {
 	none := metav1.ObjectMeta{}
 	limited := o.opts.Catalogue.WithAllowance(ctx, t.Namespace)
 	if d := t.Discovered; d != nil {
@@ -113,7 +144,7 @@ func (o *Operator) look(ctx context.Context, t Target, read func(ctx context.Con
 		if !bound {
 			return none, o.status(t, allocation.Refuse(http.StatusForbidden, 0, "namespace %q is not bound to a project", t.Namespace))
 		}
-		m, err := read(limited, d.MachineID, project)
+		m, err := read(limited, d.MachineID)
 		switch {
 		case err != nil:
 			return none, o.status(t, lookupError(err))
@@ -122,11 +153,11 @@ func (o *Operator) look(ctx context.Context, t Target, read func(ctx context.Con
 		}
 		return metav1.ObjectMeta{Namespace: t.Namespace, Name: t.Name, UID: t.UID}, nil
 	}
-	h, err := o.opts.Protocol.Held(ctx, t.ref())
+	h, err := o.opts.Protocol.Held(ctx, ref)
 	if err != nil {
 		return none, err
 	}
-	m, err := read(limited, h.Allocation.MachineID, h.Project())
+	m, err := read(limited, h.Allocation.MachineID)
 	if err != nil {
 		return none, o.status(t, lookupError(err))
 	}

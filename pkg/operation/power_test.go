@@ -5,7 +5,6 @@ package operation
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"runtime"
 	"sync"
@@ -18,6 +17,7 @@ import (
 	"k8s.io/component-base/metrics/testutil"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
@@ -84,6 +84,50 @@ func TestPower_SameActionWithinSecondsIsOneRequest(t *testing.T) {
 	env.clock.Step(repeatInterval)
 	require.NoError(t, env.power(env.o, "node", infrastructure.PowerCycle, ""))
 	require.Equal(t, 3, env.calls()["machine-power"])
+}
+
+// A client that has waited for a slow call retries after it, not after its request.
+func TestPower_SameActionAfterASlowCallIsOneRequest(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	env.machine("node")
+	to := env.discovered()
+	env.o.opts.CrashPoint = func(name string) {
+		if name == "called" {
+			env.clock.Step(metal.OperateTimeout)
+		}
+	}
+	reset := func(o *Operator, to Target) error {
+		_, err := o.RequestPower(env.context(), to, infrastructure.MachinePowerSpec{Action: infrastructure.PowerReset})
+		return err
+	}
+	other := env.newOperator() // which does not know when a call ended
+	for n, to := range []Target{to, target("node")} {
+		require.NoError(t, reset(env.o, to))
+		env.clock.Step(repeatInterval - time.Second)
+		require.NoError(t, reset(env.o, to))
+		require.Equal(t, n+1, env.calls()["machine-power"])
+	}
+	require.NoError(t, reset(other, target("node")))
+	require.Equal(t, 2, env.calls()["machine-power"])
+	env.clock.Step(2 * time.Second)
+	require.NoError(t, reset(other, target("node")))
+	require.Equal(t, 2, env.calls()["machine-power"])
+	env.clock.Step(repeatInterval)
+	require.NoError(t, reset(other, target("node")))
+	require.Equal(t, 3, env.calls()["machine-power"])
+}
+
+// After a conflict, something may have been done: it is no answer that nothing was sent.
+func TestPower_ConflictIsUncertain(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	env.machine("node")
+	up := env.down("machine-power", http.StatusConflict, "Conflict cannot update machine (x): the entity was changed from another, please retry")
+	requireCode(t, http.StatusGatewayTimeout, env.power(env.o, "node", infrastructure.PowerReset, "r1"), "please retry")
+	up()
+	requireCode(t, http.StatusGatewayTimeout, env.power(env.o, "node", infrastructure.PowerReset, "r1"), "please retry")
+	require.Equal(t, infrastructure.OperationUncertain, env.get("node").Status.LastOperation.Outcome)
 }
 
 func TestPower_ConcurrentRequestsMakeOneCall(t *testing.T) {
@@ -313,7 +357,7 @@ func TestPower_GoesOnWithoutItsCaller(t *testing.T) {
 	ctx, cancel := context.WithCancel(env.context())
 	go func() { <-reached; cancel() }()
 	_, err := env.o.RequestPower(ctx, target("node"), infrastructure.MachinePowerSpec{Action: infrastructure.PowerOff, RequestID: "off"})
-	requireCode(t, http.StatusGatewayTimeout, err, "continues")
+	requireCode(t, http.StatusGatewayTimeout, err, "continues", "only with the same requestID, or within ten seconds")
 	// Neither another operation nor a release begins meanwhile.
 	requireCode(t, http.StatusConflict, env.power(env.o, "node", infrastructure.PowerOn, "on"), "another power request is in progress")
 	_, err = env.protocol.ReleaseMachine(env.context(), teamA, "node", "")
@@ -323,70 +367,4 @@ func TestPower_GoesOnWithoutItsCaller(t *testing.T) {
 	close(resume)
 	require.Eventually(t, func() bool { return env.get("node").Status.LastOperation.Outcome == infrastructure.OperationSent }, 10*time.Second, time.Millisecond)
 	require.Equal(t, 1, env.calls()["machine-power"])
-}
-
-func TestPowerState_ShowsWhatTheControllerReported(t *testing.T) {
-	t.Parallel()
-	env := newEnvironment(t)
-	m := env.machine("node")
-	for _, c := range []struct {
-		reported string
-		shown    infrastructure.PowerState
-	}{{"ON", infrastructure.PowerStateOn}, {"OFF", infrastructure.PowerStateOff}, {"", infrastructure.PowerStateUnknown}, {"else", infrastructure.PowerStateUnknown}} {
-		require.Equal(t, c.shown, powerStateOf(c.reported))
-	}
-	for range 5 {
-		state, err := env.o.PowerState(env.context(), target("node"))
-		require.NoError(t, err)
-		require.Equal(t, m.UID, state.UID)
-		require.NotEmpty(t, state.Status.State)
-	}
-	require.Equal(t, 1, env.sim.CallsOf("machine-ipmi-get"), "it is cached for some seconds")
-
-	require.NoError(t, env.sim.ForceFree(m.Status.Allocation.MachineID))
-	env.clock.Step(time.Minute)
-	_, err := env.o.PowerState(env.context(), target("node"))
-	requireCode(t, http.StatusConflict, err, "not allocated any more")
-	up := env.down("machine-ipmi-get", http.StatusBadGateway, "away")
-	env.clock.Step(time.Minute)
-	_, err = env.o.PowerState(env.context(), target("node"))
-	requireCode(t, http.StatusServiceUnavailable, err, "away")
-	up()
-}
-
-// What was requested is seen some time after it was sent.
-func TestPowerState_FollowsRequest(t *testing.T) {
-	t.Parallel()
-	env := newEnvironment(t)
-	env.machine("node")
-	require.NoError(t, env.power(env.o, "node", infrastructure.PowerOff, "off"))
-	requested := env.clock.Now()
-	var state infrastructure.MachinePowerStatus
-	for range 10 {
-		env.clock.Step(5 * time.Second)
-		env.sim.Advance()
-		power, err := env.o.PowerState(env.context(), target("node"))
-		require.NoError(t, err)
-		if state = power.Status; state.State == infrastructure.PowerStateOff {
-			break
-		}
-	}
-	require.Equal(t, infrastructure.PowerStateOff, state.State)
-	require.True(t, state.ObservedTime.After(requested))
-	require.NotEmpty(t, state.BMCVersion)
-}
-
-func TestPowerState_CountsAgainstTheLimitOfTheNamespace(t *testing.T) {
-	t.Parallel()
-	env := newEnvironment(t)
-	env.machine("node")
-	for n := range 100 {
-		_, err := env.o.opts.Catalogue.LookupMachine(env.o.opts.Catalogue.WithAllowance(env.context(), teamA), fmt.Sprintf("00000000-0000-4000-8000-9%011d", n), simulator.ProjectA)
-		require.NoError(t, err)
-	}
-	_, err := env.o.PowerState(env.context(), target("node"))
-	requireCode(t, http.StatusTooManyRequests, err, "too many lookups")
-	env.clock.Step(time.Minute)
-	_, err = env.o.PowerState(env.context(), target("node"))
-	require.NoError(t, err)
 }

@@ -18,8 +18,7 @@ const (
 	recentDuration = 10 * time.Minute
 )
 
-// recentOperations are the last operations of discovered machines and of LEDs, which have no
-// record, in memory.
+// recentOperations are the last operations by key, in memory.
 type recentOperations struct {
 	clock clock.PassiveClock
 
@@ -29,22 +28,23 @@ type recentOperations struct {
 
 type recentOperation struct {
 	operation *infrastructure.MachineOperation
-	time      time.Time
+	// time is when it was set.
+	time time.Time
 }
 
 func newRecentOperations(c clock.PassiveClock) *recentOperations {
 	return &recentOperations{clock: c, byKey: map[string]recentOperation{}}
 }
 
-// get returns the last operation of a key, or nil.
-func (r *recentOperations) get(key string) *infrastructure.MachineOperation {
+// get returns the last operation of a key, and when it was set; nil if there is none.
+func (r *recentOperations) get(key string) (*infrastructure.MachineOperation, time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	last := r.byKey[key]
 	if r.clock.Since(last.time) >= recentDuration {
-		return nil
+		return nil, time.Time{}
 	}
-	return last.operation
+	return last.operation, last.time
 }
 
 // set replaces the last operation of a key; nil removes it.
@@ -61,7 +61,8 @@ func (r *recentOperations) set(key string, op *infrastructure.MachineOperation) 
 	r.byKey[key] = recentOperation{op, r.clock.Now()}
 }
 
-// evict makes room: what is too old goes, and if nothing is, the oldest.
+// evict makes room: it deletes what is too old, and if nothing is, the oldest, of those whose
+// calls have ended if there is one.
 func (r *recentOperations) evict() {
 	oldest := ""
 	for key, o := range r.byKey {
@@ -69,11 +70,18 @@ func (r *recentOperations) evict() {
 			delete(r.byKey, key)
 			continue
 		}
-		if oldest == "" || o.time.Before(r.byKey[oldest].time) {
+		if oldest == "" || o.isEvictedBefore(r.byKey[oldest]) {
 			oldest = key
 		}
 	}
 	if len(r.byKey) >= maxRecent {
 		delete(r.byKey, oldest)
 	}
+}
+
+func (o recentOperation) isEvictedBefore(other recentOperation) bool {
+	if inFlight := o.operation.Outcome == infrastructure.OperationRequested; inFlight != (other.operation.Outcome == infrastructure.OperationRequested) {
+		return !inFlight
+	}
+	return o.time.Before(other.time)
 }

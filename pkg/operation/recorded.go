@@ -41,12 +41,35 @@ func (r request) what() string {
 	return fmt.Sprintf("power action %q", r.action)
 }
 
+// bodyField is the field of the body that stands for one of the request to the metal-api.
+func (r request) bodyField(f metal.RequestField) (*field.Path, any) {
+	if f == metal.FieldImage && r.action == infrastructure.OperationReinstall {
+		return imagePath, r.image
+	}
+	return nil, nil
+}
+
 // last is what is known of the operation that was requested last.
 func (s *subject) last() *infrastructure.MachineOperation {
 	if s.held != nil {
 		return s.held.LastOperation()
 	}
-	return s.operator.recent.get(s.allocationUUID)
+	last, _ := s.operator.recent.get(s.allocationUUID)
+	return last
+}
+
+// endOf is when the call of the operation that was requested last ended, or, if this process did
+// not make it, when it had certainly ended.
+func (s *subject) endOf(last *infrastructure.MachineOperation) time.Time {
+	recent := s.operator.recent
+	if s.held != nil {
+		recent = s.operator.ended
+	}
+	known, at := recent.get(s.allocationUUID)
+	if known != nil && known.Outcome != infrastructure.OperationRequested && known.Action == last.Action && known.RequestTime.Equal(last.RequestTime) {
+		return at
+	}
+	return timeOf(last).Add(inFlight)
 }
 
 // begin records that a call is about to be made.
@@ -64,6 +87,7 @@ func (s *subject) end(ctx context.Context, begun, ended *infrastructure.MachineO
 		s.operator.recent.set(s.allocationUUID, ended)
 		return
 	}
+	s.operator.ended.set(s.allocationUUID, ended)
 	if err := s.held.EndOperation(ctx, begun, ended); err != nil {
 		// It stays Requested, so that no answer pretends to know.
 		klog.FromContext(ctx).Info("Failed to record the outcome of an operation", "action", begun.Action, "err", err)
@@ -83,7 +107,7 @@ func (s *subject) repeated(r request) (repeated bool, err error) {
 	case r.id != "" && r.id == last.RequestID && !same:
 		return false, allocation.RefuseField(r.kind, field.Invalid(field.NewPath("spec", "requestID"), r.id,
 			fmt.Sprintf("is that of an earlier request for the action %s: must be another for each request", last.Action)))
-	case r.id != "" && r.id == last.RequestID, r.id == "" && same && age < repeatInterval:
+	case r.id != "" && r.id == last.RequestID, r.id == "" && same && now.Sub(s.endOf(last)) < repeatInterval:
 		return true, outcomeError(r, last)
 	case last.Outcome == infrastructure.OperationRequested && age < inFlight:
 		return false, allocation.Refuse(http.StatusConflict, inFlight-age,
@@ -99,7 +123,8 @@ func timeOf(op *infrastructure.MachineOperation) (t time.Time) {
 	return t
 }
 
-// outcomeError is what a request is answered that ended so.
+// outcomeError is the error that answers a request whose call had this outcome; nil if it was
+// sent.
 func outcomeError(r request, op *infrastructure.MachineOperation) error {
 	switch op.Outcome {
 	case infrastructure.OperationSent:
@@ -130,8 +155,7 @@ func uncertain(r request, message string) error {
 // and records the outcome. The error says whether something was sent.
 func (s *subject) callOnce(ctx context.Context, r request, call func(ctx context.Context) error) (*infrastructure.MachineOperation, error) {
 	o := s.operator
-	began := o.clock.Now()
-	requestTime := metav1.NewMicroTime(began.UTC().Truncate(time.Microsecond))
+	requestTime := metav1.NewMicroTime(o.clock.Now().UTC().Truncate(time.Microsecond))
 	begun := &infrastructure.MachineOperation{
 		Action: r.action, RequestID: r.id, AllocationUUID: s.allocationUUID, RequestTime: &requestTime,
 		User: oneline.Sanitize(s.target.User, maxUser), Reason: r.reason, Image: r.image, Outcome: infrastructure.OperationRequested,
@@ -140,9 +164,9 @@ func (s *subject) callOnce(ctx context.Context, r request, call func(ctx context
 		return nil, err
 	}
 	o.crashPoint("recorded")
-	if o.clock.Since(began) > beginTimeout {
+	if err := s.checkObservedRecently(); err != nil {
 		s.end(ctx, begun, nil)
-		return nil, allocation.Refuse(http.StatusServiceUnavailable, 0, "nothing was sent: it took too long to record the request: retry")
+		return nil, err
 	}
 	err := call(context.WithoutCancel(ctx))
 	o.crashPoint("called")
@@ -150,17 +174,20 @@ func (s *subject) callOnce(ctx context.Context, r request, call func(ctx context
 	switch metal.KindOf(err) {
 	case "":
 		ended.Outcome = infrastructure.OperationSent
-	case metal.Uncertain:
-		ended.Outcome, ended.Message = infrastructure.OperationUncertain, messageOf(err)
 	case metal.Refused, metal.NotFound:
 		ended.Outcome, ended.Message = infrastructure.OperationRefused, messageOf(err)
-	default:
+	case metal.Unavailable, metal.Busy:
 		// Nothing was sent, and the metal-api did not decide: the same request may be made again.
 		s.end(ctx, begun, nil)
-		return nil, allocation.RefuseCall(r.kind, err)
+		return nil, allocation.RefuseCall(r.kind, err, nil)
+	default:
+		ended.Outcome, ended.Message = infrastructure.OperationUncertain, messageOf(err)
 	}
 	s.end(ctx, begun, ended)
 	o.crashPoint("ended")
+	if ended.Outcome == infrastructure.OperationRefused {
+		return ended, allocation.RefuseCall(r.kind, err, r.bodyField)
+	}
 	return ended, outcomeError(r, ended)
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
@@ -36,6 +38,8 @@ func TestOperations_RefuseMetalThatIsNotTheObjects(t *testing.T) {
 		code   int
 		words  string
 		target func(t *Target)
+		// unlocks: an unlock is answered all the same.
+		unlocks bool
 	}{
 		"released in the metal-api": {make: func(env *environment, m *infrastructure.MetalStackMachine) {
 			require.NoError(env.t, env.sim.ForceFree(m.Status.Allocation.MachineID))
@@ -63,7 +67,7 @@ func TestOperations_RefuseMetalThatIsNotTheObjects(t *testing.T) {
 		"releasing": {make: func(env *environment, m *infrastructure.MetalStackMachine) {
 			m.Status.Allocation.Phase = infrastructure.AllocationReleasing
 			env.machines.put(m)
-		}, words: "being released"},
+		}, words: "being released", unlocks: true},
 		"released": {make: func(env *environment, m *infrastructure.MetalStackMachine) {
 			m.Status.Allocation.Phase = infrastructure.AllocationReleased
 			env.machines.put(m)
@@ -72,7 +76,7 @@ func TestOperations_RefuseMetalThatIsNotTheObjects(t *testing.T) {
 			now := metav1.NewTime(env.clock.Now())
 			m.DeletionTimestamp = &now
 			env.machines.put(m)
-		}, words: "being deleted"},
+		}, words: "being deleted", unlocks: true},
 		"another uid":       {target: func(t *Target) { t.UID = "another" }, words: "UID precondition failed"},
 		"unbound namespace": {target: func(t *Target) { t.Namespace = "nowhere" }, code: http.StatusNotFound},
 		"unknown":           {target: func(t *Target) { t.Name = "another" }, code: http.StatusNotFound},
@@ -96,6 +100,10 @@ func TestOperations_RefuseMetalThatIsNotTheObjects(t *testing.T) {
 			for verb, err := range env.verbs(env.context(), env.o, to) {
 				if verb == "reinstall" && to.Kind == "MetalStackFirewall" {
 					continue // of an image that is not for firewalls
+				}
+				if verb == "unlock" && c.unlocks {
+					require.NoError(t, err)
+					continue
 				}
 				requireCode(t, c.code, err, c.words)
 			}
@@ -137,7 +145,7 @@ func TestOperations_DryRunChangesNothing(t *testing.T) {
 	}
 }
 
-// What would leave no trace is not done.
+// Operations that need an Event are refused if it cannot be written.
 func TestOperations_NeedTheirEvent(t *testing.T) {
 	t.Parallel()
 	env := newEnvironment(t)
@@ -150,10 +158,68 @@ func TestOperations_NeedTheirEvent(t *testing.T) {
 	require.NoError(t, env.sim.Lock(m.Status.Allocation.MachineID, "hold"))
 	_, err := env.o.Unlock(env.context(), target("node"), "go on")
 	requireCode(t, http.StatusServiceUnavailable, err, "nothing was done")
+	requireCode(t, http.StatusConflict, env.power(env.o, "node", infrastructure.PowerBootPXE, ""), "locked")
+	require.NoError(t, env.sim.Unlock(m.Status.Allocation.MachineID))
+	env.clock.Step(repeatInterval)
+	requireCode(t, http.StatusServiceUnavailable, env.power(env.o, "node", infrastructure.PowerBootPXE, ""), "nothing was done", "no events today")
 	require.NoError(t, errs["power"])
 	require.NoError(t, errs["identify"])
 	require.Equal(t, map[string]int{"machine-power": 2}, env.calls())
 	require.Contains(t, env.logs.String(), "Failed to write an Event")
+}
+
+// A process that was suspended after it read the machine makes no call: the machine may be
+// another object's by then.
+func TestOperations_OfSuspendedServerSendNothing(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	m := env.machine("node")
+	env.o.opts.CrashPoint = func(name string) {
+		if name == "observed" {
+			env.clock.Step(beginTimeout + time.Second)
+		}
+	}
+	for verb, err := range env.verbs(env.context(), env.o, target("node")) {
+		if verb != "unlock" {
+			requireCode(t, http.StatusServiceUnavailable, err, "nothing was sent")
+		}
+	}
+	require.NoError(t, env.sim.Lock(m.Status.Allocation.MachineID, "hold"))
+	_, err := env.o.Unlock(env.context(), target("node"), "go on")
+	requireCode(t, http.StatusServiceUnavailable, err, "nothing was sent")
+	require.Empty(t, env.calls())
+	require.Nil(t, env.get("node").Status.LastOperation)
+}
+
+func TestEvents_KeepReasonWhole(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	env.machine("node")
+	up := env.down("machine-power", http.StatusNotFound, `NotFound no machine with id "`+strings.Repeat("x", 900)+`" found`)
+	defer up()
+	to := target("node")
+	to.User = strings.Repeat(`"`, 4000)
+	reason := strings.Repeat("r", maxReason)
+	_, err := env.o.RequestPower(env.context(), to, infrastructure.MachinePowerSpec{Action: infrastructure.PowerReset, Reason: reason})
+	requireCode(t, http.StatusUnprocessableEntity, err)
+	notes := env.events.notes()
+	require.Len(t, notes, 1)
+	require.LessOrEqual(t, len(notes[0]), oneline.MaxNote)
+	require.True(t, strings.HasSuffix(notes[0], ": "+reason), notes[0])
+	require.True(t, strings.HasPrefix(notes[0], "The metal-api refused the power action"), notes[0])
+}
+
+func TestOperations_ShutdownSaysThatNothingWasSent(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	env.machine("node")
+	require.NoError(t, env.protocol.Shutdown(t.Context()))
+	for _, err := range env.verbs(env.context(), env.o, target("node")) {
+		requireCode(t, http.StatusServiceUnavailable, err, "shutting down: nothing was sent: retry")
+		_, retried := apierrors.SuggestsClientDelay(err)
+		require.True(t, retried)
+	}
+	require.Empty(t, env.calls())
 }
 
 func TestOperations_NeedAReason(t *testing.T) {
@@ -169,6 +235,8 @@ func TestOperations_NeedAReason(t *testing.T) {
 		requireCode(t, http.StatusUnprocessableEntity, err, "reason")
 		_, err = env.o.Reinstall(env.context(), target("node"), infrastructure.MachineReinstallSpec{Image: exactImage, Reason: reason})
 		requireCode(t, http.StatusUnprocessableEntity, err, "MachineReinstall", "spec.reason")
+		_, err = env.o.RequestPower(env.context(), target("node"), infrastructure.MachinePowerSpec{Action: infrastructure.PowerBootPXE, Reason: reason})
+		requireCode(t, http.StatusUnprocessableEntity, err, "MachinePower", "spec.reason")
 	}
 	_, err := env.o.Identify(env.context(), target("node"), infrastructure.MachineIdentifySpec{State: "Blink"})
 	requireCode(t, http.StatusUnprocessableEntity, err, "spec.state", "Blink", `"On", "Off"`)
@@ -220,8 +288,29 @@ func TestRecentOperations_AreBounded(t *testing.T) {
 		r.set(fmt.Sprint(n), &infrastructure.MachineOperation{Action: fmt.Sprint(n)})
 	}
 	require.LessOrEqual(t, len(r.byKey), maxRecent)
-	require.Nil(t, r.get("0"), "the oldest go")
-	require.NotNil(t, r.get(fmt.Sprint(2*maxRecent-1)))
+	get := func(key string) *infrastructure.MachineOperation {
+		last, _ := r.get(key)
+		return last
+	}
+	require.Nil(t, get("0"), "the oldest go")
+	require.NotNil(t, get(fmt.Sprint(2*maxRecent-1)))
 	env.clock.Step(recentDuration)
-	require.Nil(t, r.get(fmt.Sprint(2*maxRecent-1)))
+	require.Nil(t, get(fmt.Sprint(2*maxRecent-1)))
+
+	r.set("in flight", &infrastructure.MachineOperation{Outcome: infrastructure.OperationRequested})
+	for n := range 2 * maxRecent {
+		env.clock.Step(time.Millisecond)
+		r.set(fmt.Sprint(n), &infrastructure.MachineOperation{Outcome: infrastructure.OperationSent})
+	}
+	require.NotNil(t, get("in flight"), "those whose calls have ended go first")
+}
+
+// A flood of LEDs takes no room from the operations of discovered machines.
+func TestRecentOperations_OfLEDsAreApart(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	to := env.discovered()
+	_, err := env.o.Identify(env.context(), to, infrastructure.MachineIdentifySpec{State: infrastructure.LEDOn})
+	require.NoError(t, err)
+	require.Empty(t, env.o.recent.byKey)
 }

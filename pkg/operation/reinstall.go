@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
@@ -57,14 +56,15 @@ func (o *Operator) Reinstall(ctx context.Context, t Target, spec infrastructure.
 		if allocation.IsDryRun(ctx) {
 			return answer, nil
 		}
-		what := fmt.Sprintf("The %s is requested, which wipes the disk", r.what())
+		what := fmt.Sprintf("The %s, which wipes the disk, is requested", r.what())
 		if err := s.recordFirst(ctx, ReasonReinstallRequested, infrastructure.OperationReinstall, s.note(what, r.reason)); err != nil {
 			return nil, err
 		}
-		_, err = s.callOnce(ctx, r, func(ctx context.Context) error {
+		ended, err := s.callOnce(ctx, r, func(ctx context.Context) error {
 			_, err := o.opts.Metal.Reinstall(ctx, s.machineID, image.ID, r.reason)
 			return err
 		})
+		s.recordFailure(ctx, ReasonReinstallRequested, infrastructure.OperationReinstall, r, ended, err)
 		return answer, err
 	})
 }
@@ -108,28 +108,44 @@ func (o *Operator) imageFor(ctx context.Context, t Target, name string) (*metal.
 
 // checkOwner refuses a machine that Cluster API reconciles, unless that is insisted on.
 func (s *subject) checkOwner(spec infrastructure.MachineReinstallSpec) error {
-	if s.held == nil || spec.Force {
-		return nil
-	}
-	i := slices.IndexFunc(s.held.Meta.OwnerReferences, func(r metav1.OwnerReference) bool {
-		group, _, _ := strings.Cut(r.APIVersion, "/")
-		return r.Kind == "Machine" && group == "cluster.x-k8s.io"
-	})
-	if i < 0 {
+	owner := s.clusterAPIMachine()
+	if owner == "" || spec.Force {
 		return nil
 	}
 	return allocation.RefuseField(reinstallKind, field.Invalid(forcePath, false, fmt.Sprintf(
 		"the machine is that of Machine %q of Cluster API, and would boot with the user data that it was allocated with, whose token to join has mostly expired: "+
 			"delete the Machine to have it replaced, or set true to reinstall it all the same",
-		s.held.Meta.OwnerReferences[i].Name)))
+		owner)))
+}
+
+// clusterAPIMachine is the name of the Machine of Cluster API that the object belongs to, or
+// empty.
+func (s *subject) clusterAPIMachine() string {
+	if s.held == nil {
+		return ""
+	}
+	for _, r := range s.held.Meta.OwnerReferences {
+		if group, _, _ := strings.Cut(r.APIVersion, "/"); r.Kind == "Machine" && group == "cluster.x-k8s.io" {
+			return r.Name
+		}
+	}
+	return ""
+}
+
+// checkUnlocked refuses to have a locked machine installed.
+func checkUnlocked(m *metal.Machine) error {
+	if m.State != metal.StateLocked {
+		return nil
+	}
+	return allocation.Refuse(http.StatusConflict, 0, "machine %s is locked in metal-stack (%s): a locked machine is not reinstalled", m.ID, oneline.Sanitize(m.StateDescription, maxReason))
 }
 
 // checkReinstallable refuses what the metal-api would refuse, or do badly.
 func (s *subject) checkReinstallable(ctx context.Context, m *metal.Machine, spec infrastructure.MachineReinstallSpec, image *metal.Image) error {
-	switch last := s.last(); {
-	case m.State == metal.StateLocked:
-		return allocation.Refuse(http.StatusConflict, 0, "machine %s is locked in metal-stack (%s): a locked machine is not reinstalled", m.ID, oneline.Sanitize(m.StateDescription, maxReason))
-	case m.Allocation.Reinstall && m.Allocation.Image == image.ID && !isUncertainReinstall(last, image.ID):
+	if err := checkUnlocked(m); err != nil {
+		return err
+	}
+	if m.Allocation.Reinstall && m.Allocation.Image == image.ID && !isUncertainReinstall(s.last(), image.ID) {
 		return allocation.Refuse(http.StatusConflict, 0,
 			"machine %s is marked for a reinstallation with image %q, or installs it already: if it does not boot, request the power action Reset", m.ID, image.ID)
 	}
@@ -138,14 +154,14 @@ func (s *subject) checkReinstallable(ctx context.Context, m *metal.Machine, spec
 	case metal.IsNotFound(err):
 		return allocation.Refuse(http.StatusConflict, 0, "the metal-api does not show the file system layout of machine %s: it has no provisioning events", m.ID)
 	case err != nil:
-		return allocation.RefuseCall(reinstallKind, err)
+		return allocation.RefuseCall(reinstallKind, err, nil)
 	case layout.AllocationUUID != s.allocationUUID:
 		return allocation.Refuse(http.StatusConflict, time.Second, "machine %s was allocated again meanwhile", m.ID)
 	case layout.ID == "":
 		return nil // The metal-api chooses one.
 	case !layout.Reinstallable:
-		return allocation.Refuse(http.StatusUnprocessableEntity, 0,
-			"machine %s was allocated with file system layout %q, with which no machine can be reinstalled: it wipes no disk", m.ID, layout.ID)
+		return allocation.RefuseField(reinstallKind, field.Forbidden(imagePath, fmt.Sprintf(
+			"machine %s was allocated with file system layout %q, with which no image can be installed again: it wipes no disk", m.ID, layout.ID)))
 	case layout.Refuses(image.ID):
 		return allocation.RefuseField(reinstallKind, field.Invalid(imagePath, spec.Image,
 			fmt.Sprintf("machine %s was allocated with file system layout %q: must be an image that it is for: %s", m.ID, layout.ID, layoutImages(layout))))

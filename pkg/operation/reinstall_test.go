@@ -133,6 +133,36 @@ func TestReinstall_WithoutQueueIsUncertainAndCanBeRepeated(t *testing.T) {
 	require.Equal(t, map[string]int{"machine-reinstall": 2}, env.calls())
 }
 
+// The machine is marked before its switches are reset, which fails if they are changed meanwhile.
+func TestReinstall_ConflictAfterTheMarkIsUncertain(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	env.machine("node")
+	const message = "cannot delete vrf switches: Conflict cannot update switch (leaf01): the entity was changed from another, please retry"
+	up := env.down("machine-reinstall", http.StatusConflict, message)
+	_, err := env.reinstall(env.o, target("node"), exactImage)
+	requireCode(t, http.StatusGatewayTimeout, err, "marked", message)
+	up()
+	require.Equal(t, infrastructure.OperationUncertain, env.get("node").Status.LastOperation.Outcome)
+	notes := env.events.notes()
+	require.Len(t, notes, 2)
+	require.Contains(t, notes[0], "which wipes the disk, is requested by")
+	require.Contains(t, notes[1], "It is not known whether the reinstallation with image")
+}
+
+func TestReinstall_RefusalNamesTheImage(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	env.machine("node")
+	up := env.down("machine-reinstall", http.StatusNotFound, `error finding image "x" for machine "m": NotFound no image with id "x" found`)
+	_, err := env.reinstall(env.o, target("node"), exactImage)
+	requireCode(t, http.StatusUnprocessableEntity, err, "MachineReinstall", "spec.image: Invalid value: \""+exactImage, "no image with id")
+	up()
+	notes := env.events.notes()
+	require.Len(t, notes, 2)
+	require.Contains(t, notes[1], "The metal-api refused the reinstallation")
+}
+
 func TestReinstall_CrashMakesNoSecondCall(t *testing.T) {
 	t.Parallel()
 	for step, calls := range map[string]int{"recorded": 0, "called": 1} {
@@ -146,6 +176,8 @@ func TestReinstall_CrashMakesNoSecondCall(t *testing.T) {
 		requireCode(t, http.StatusGatewayTimeout, err)
 		env.clock.Step(repeatInterval)
 		_, err = env.reinstall(next, target("node"), exactImage)
+		requireCode(t, http.StatusGatewayTimeout, err)
+		_, err = env.reinstall(next, target("node"), "ubuntu-22.04.20250701")
 		requireCode(t, http.StatusConflict, err, "in flight")
 		require.Equal(t, calls, env.calls()["machine-reinstall"], step)
 	}
@@ -172,7 +204,7 @@ func TestReinstall_NeedsALayoutThatWipesADisk(t *testing.T) {
 	m := env.machine("node")
 	env.o.opts.Metal = keptLayout{Operator: env.client, uuid: m.Status.Allocation.AllocationUUID}
 	_, err := env.reinstall(env.o, target("node"), exactImage)
-	requireCode(t, http.StatusUnprocessableEntity, err, "manual-keep", "wipes no disk")
+	requireCode(t, http.StatusUnprocessableEntity, err, "MachineReinstall", "spec.image", "manual-keep", "wipes no disk")
 	env.o.opts.Metal = keptLayout{Operator: env.client, uuid: "another"}
 	_, err = env.reinstall(env.o, target("node"), exactImage)
 	requireCode(t, http.StatusConflict, err, "allocated again")

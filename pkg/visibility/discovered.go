@@ -27,18 +27,30 @@ const retryAfterSeconds = 1
 // machine: 403 without the verb operate on the subresource discovered of the resource, 503 if
 // the authorizer makes no decision within authorizeTimeout.
 func (r *Resolver) AuthorizeDiscovered(ctx context.Context, u user.Info, resource schema.GroupResource, namespace, name string) error {
+	return r.authorizeOperation(ctx, u, operateVerb, discoveredSubresource, resource, namespace, name,
+		"the machine is discovered, not allocated by this API, and operating it needs that right besides the one to the subresource")
+}
+
+// AuthorizeReinstall returns an API status unless the user may reinstall a machine: 403
+// without the verb create on the subresource reinstall of the resource, 503 if the authorizer makes
+// no decision within authorizeTimeout. It is for requests of other subresources that come to the same.
+func (r *Resolver) AuthorizeReinstall(ctx context.Context, u user.Info, resource schema.GroupResource, namespace, name string) error {
+	return r.authorizeOperation(ctx, u, "create", "reinstall", resource, namespace, name,
+		"the next boot from the network wipes the disks of the machine and installs it, which needs that right besides the one to the subresource power")
+}
+
+func (r *Resolver) authorizeOperation(ctx context.Context, u user.Info, verb, subresource string, resource schema.GroupResource, namespace, name, why string) error {
 	allowed, err := r.authorize(ctx, authorizer.AttributesRecord{
-		User: u, Verb: operateVerb, Namespace: namespace, Name: name,
-		APIGroup: resource.Group, Resource: resource.Resource, Subresource: discoveredSubresource,
+		User: u, Verb: verb, Namespace: namespace, Name: name,
+		APIGroup: resource.Group, Resource: resource.Resource, Subresource: subresource,
 	})
-	what := resource.Resource + "/" + discoveredSubresource
+	what := resource.Resource + "/" + subresource
 	switch {
 	case err != nil:
-		return undecided(ctx, err, u, operateVerb, what, namespace, name)
+		return undecided(ctx, err, u, verb, what, namespace, name)
 	case !allowed:
-		return apierrors.NewForbidden(resource, name, fmt.Errorf(
-			"user %q cannot operate resource %q in API group %q in the namespace %q: the machine is discovered, not allocated by this API, and operating it needs that right besides the one to the subresource",
-			u.GetName(), what, resource.Group, namespace))
+		return apierrors.NewForbidden(resource, name, fmt.Errorf("user %q cannot %s resource %q in API group %q in the namespace %q: %s",
+			u.GetName(), verb, what, resource.Group, namespace, why))
 	}
 	return nil
 }

@@ -47,3 +47,27 @@ func TestAuthorizeDiscovered_FailsClosed(t *testing.T) {
 	decision, failure = authorizer.DecisionAllow, nil
 	require.NoError(t, try())
 }
+
+func TestAuthorizeReinstall_FailsClosed(t *testing.T) {
+	t.Parallel()
+	var asked authorizer.Attributes
+	decision, failure := authorizer.DecisionNoOpinion, error(nil)
+	r := NewResolver(authorizer.AuthorizerFunc(func(_ context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
+		asked = a
+		return decision, "", failure
+	}), func(context.Context) (uint64, error) { return 1, nil }, clock.RealClock{})
+	try := func() error {
+		return r.AuthorizeReinstall(t.Context(), &user.DefaultInfo{Name: "alice"}, machines, "team-a", "node-1")
+	}
+	err := try()
+	require.True(t, apierrors.IsForbidden(err), "%v", err)
+	assert.ErrorContains(t, err, `user "alice" cannot create resource "metalstackmachines/reinstall" in API group "infrastructure.cluster.x-k8s.io" in the namespace "team-a"`)
+	assert.ErrorContains(t, err, "wipes the disks")
+	assert.Equal(t, []string{"create", "metalstackmachines", "reinstall", "team-a", "node-1"}, []string{
+		asked.GetVerb(), asked.GetResource(), asked.GetSubresource(), asked.GetNamespace(), asked.GetName(),
+	})
+	failure = errors.New("the webhook is away")
+	assert.True(t, apierrors.IsServiceUnavailable(try()))
+	decision, failure = authorizer.DecisionAllow, nil
+	require.NoError(t, try())
+}

@@ -21,7 +21,8 @@ const (
 	PowerCycle PowerAction = "Cycle"
 	// PowerBootDisk makes the next boots start from the disk.
 	PowerBootDisk PowerAction = "BootDisk"
-	// PowerBootPXE makes the next boot start from the network.
+	// PowerBootPXE makes the next boot start from the network, which wipes the disks of a
+	// machine that is allocated, and installs its image. It needs the right to reinstall.
 	PowerBootPXE PowerAction = "BootPXE"
 	// PowerBootBIOS makes the next boot end in the firmware's setup.
 	PowerBootBIOS PowerAction = "BootBIOS"

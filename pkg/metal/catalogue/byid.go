@@ -143,8 +143,7 @@ func (c *entityCache[T]) read(ctx context.Context, id string, e *entityEntry[T])
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := c.limits.acquire(ctx); err != nil {
-		c.count("limited")
+	if err := c.acquire(ctx); err != nil {
 		return nil, err
 	}
 	c.store(id, e)
@@ -174,6 +173,15 @@ func (c *entityCache[T]) read(ctx context.Context, id string, e *entityEntry[T])
 		}
 	}()
 	return done, nil
+}
+
+// acquire takes a token for one get.
+func (c *entityCache[T]) acquire(ctx context.Context) error {
+	err := c.limits.acquire(ctx)
+	if err != nil {
+		c.count("limited")
+	}
+	return err
 }
 
 func (c *entityCache[T]) count(outcome string) {

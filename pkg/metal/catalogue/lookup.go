@@ -6,6 +6,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"time"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
@@ -63,6 +64,15 @@ func (c *Catalogue) LookupMachine(ctx context.Context, id, project string) (*met
 		return m, nil
 	}
 	return nil, err
+}
+
+// AcquireMachineLookup counts one read of a machine past the cache, which the caller makes,
+// against the limits of look-ups, or refuses it.
+func (c *Catalogue) AcquireMachineLookup(ctx context.Context, id string) error {
+	if err := c.machine.acquire(ctx); err != nil {
+		return unavailable(c.machine.entity, id, time.Time{}, err)
+	}
+	return nil
 }
 
 // LookupPowerState looks up what a machine's controller reported last, of any machine; nil if

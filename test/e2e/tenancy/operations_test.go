@@ -50,7 +50,9 @@ func operationsThroughKubeAPIServer(t *testing.T, env *environment) {
 	require.NoError(t, err)
 	id := allocated.Status.Allocation.MachineID
 	require.NoError(t, env.sim.ReportInstalled(id))
-	for user, roles := range map[string][]string{"olga": {"metalstack-operator", "metalstack-lock", "view"}, "carl": {"metalstack-console"}} {
+	for user, roles := range map[string][]string{
+		"olga": {"metalstack-operator", "metalstack-lock", "view"}, "carl": {"metalstack-console"}, "rena": {"metalstack-operator", "metalstack-reinstall"},
+	} {
 		for _, role := range roles {
 			_, err := env.Client().RbacV1().RoleBindings(operated).Create(ctx, &rbacv1.RoleBinding{
 				ObjectMeta: metav1.ObjectMeta{Name: user + "-" + role},
@@ -60,9 +62,9 @@ func operationsThroughKubeAPIServer(t *testing.T, env *environment) {
 			require.NoError(t, err)
 		}
 	}
-	olga, carl := env.User("olga"), env.User("carl")
+	olga, carl, rena := env.User("olga"), env.User("carl"), env.User("rena")
 	framework.Eventually(t, limit, func(context.Context) error {
-		for config, subresource := range map[*rest.Config]string{olga: "lock", carl: "consolepassword"} {
+		for config, subresource := range map[*rest.Config]string{olga: "lock", carl: "consolepassword", rena: "reinstall"} {
 			if stdout, _, err := env.Kubectl(t, config, "auth", "can-i", "create", "metalstackmachines.infrastructure.cluster.x-k8s.io", "--subresource="+subresource, "-n", operated); err != nil {
 				return fmt.Errorf("%s: %w", stdout, err)
 			}
@@ -123,6 +125,14 @@ func operationsThroughKubeAPIServer(t *testing.T, env *environment) {
 	assert.Equal(t, "MachineLock", lock.Kind)
 	assert.False(t, lock.Status.Locked)
 	assert.Contains(t, env.eventOf(t, operation.ReasonUnlocked).Note, "done")
+
+	// A boot from the network is a reinstallation.
+	boot := map[string]any{"action": "BootPXE", "reason": "boot from the network"}
+	_, stderr, err = env.Kubectl(t, olga, "create", "--raw", operatedPath("power"), "-f", env.bodyFile(t, boot))
+	require.Error(t, err)
+	assert.Contains(t, stderr, `user "olga" cannot create resource "metalstackmachines/reinstall"`)
+	env.post(t, rena, "power", boot, &power)
+	assert.Contains(t, env.eventOf(t, operation.ReasonPowerRequested).Note, `is requested by "rena": boot from the network`)
 
 	t.Run("Impersonation_HasTheRightsOfTheImpersonated", func(t *testing.T) { env.impersonatedUsersOperate(t) })
 }

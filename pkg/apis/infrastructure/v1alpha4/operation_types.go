@@ -21,7 +21,8 @@ const (
 	PowerCycle PowerAction = "Cycle"
 	// PowerBootDisk makes the next boots start from the disk.
 	PowerBootDisk PowerAction = "BootDisk"
-	// PowerBootPXE makes the next boot start from the network.
+	// PowerBootPXE makes the next boot start from the network, which wipes the disks of a
+	// machine that is allocated, and installs its image. It needs the right to reinstall.
 	PowerBootPXE PowerAction = "BootPXE"
 	// PowerBootBIOS makes the next boot end in the firmware's setup.
 	PowerBootBIOS PowerAction = "BootBIOS"
@@ -61,16 +62,21 @@ type MachinePower struct {
 // MachinePowerSpec is a request for a power action.
 type MachinePowerSpec struct {
 	// action is `On`, `Off`, `Reset`, `Cycle`, `BootDisk`, `BootPXE` or `BootBIOS`. Off,
-	// Reset and Cycle do not shut the operating system down.
+	// Reset and Cycle do not shut the operating system down. With BootPXE the next boot is from
+	// the network, which wipes the disks and installs the image of the allocation: it needs a
+	// reason and the right to create the subresource `reinstall`, and is refused for a machine of
+	// a Machine of Cluster API unless it is marked for a reinstallation.
 	// +required
 	Action PowerAction `json:"action,omitempty"`
-	// reason is why, in one line. It is part of the Event and of the object's status.
+	// reason is why, in one line. It is part of the Event and of the object's status. BootPXE
+	// needs one.
 	// +optional
 	// +k8s:validation:maxLength=256
 	Reason string `json:"reason,omitempty"`
 	// requestID makes a request that is repeated with the same id one request, for as long as
-	// no other was made. Without it, the same action of an object within ten seconds is
-	// one request. It is chosen by the client.
+	// no other was made. Without it, the same action of an object within ten seconds of the end
+	// of the last call is one request. It is chosen by the client. Of a discovered machine,
+	// which has no record, it is remembered for ten minutes at most, until the server restarts.
 	// +optional
 	// +k8s:validation:maxLength=128
 	RequestID string `json:"requestID,omitempty"`

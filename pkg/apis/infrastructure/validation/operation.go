@@ -33,10 +33,15 @@ var (
 // requestIDSyntax is that of request ids: they are shown in statuses, and compared.
 var requestIDSyntax = regexp.MustCompile(`^[A-Za-z0-9._:/-]+$`)
 
-// ValidatePower validates a request for a power action.
+// ValidatePower validates a request for a power action. BootPXE needs a reason, as a
+// reinstallation does.
 func ValidatePower(power *infrastructure.MachinePower) field.ErrorList {
 	errs := requireOneOf(power.Spec.Action, powerActions, specPath.Child("action"))
-	errs = append(errs, validateReason(power.Spec.Reason, specPath.Child("reason"))...)
+	reason := validateReason
+	if power.Spec.Action == infrastructure.PowerBootPXE {
+		reason = requireReason
+	}
+	errs = append(errs, reason(power.Spec.Reason, specPath.Child("reason"))...)
 	return append(errs, validateRequestID(power.Spec.RequestID, specPath.Child("requestID"))...)
 }
 

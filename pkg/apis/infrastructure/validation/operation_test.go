@@ -15,14 +15,15 @@ func TestValidatePower_NamesFieldAndWhatIsAllowed(t *testing.T) {
 	t.Parallel()
 	for want, spec := range map[string]infrastructure.MachinePowerSpec{
 		"": {Action: infrastructure.PowerBootBIOS, Reason: `<script>"é"`, RequestID: "1b4c0e-8f6d/2/off"},
-		`spec.action: Required value: must be one of "On", "Off", "Reset", "Cycle", "BootDisk", "BootPXE", "BootBIOS"`:             {},
-		`spec.action: Unsupported value: "on": supported values: "On", "Off", "Reset", "Cycle", "BootDisk", "BootPXE", "BootBIOS"`: {Action: "on"},
-		`spec.action: Too long: may not be more than 64 bytes`:                                                                     {Action: infrastructure.PowerAction(strings.Repeat("x", 65))},
-		`spec.reason: Invalid value: "a b": must be one line, without control characters`:                                          {Action: infrastructure.PowerOn, Reason: "a\nb"},
-		`spec.reason: Invalid value: "a [31mb": must be one line`:                                                                  {Action: infrastructure.PowerOn, Reason: "a\x1b[31mb"},
-		`spec.reason: Too long: may not be more than 256 bytes`:                                                                    {Action: infrastructure.PowerOn, Reason: strings.Repeat("é", 129)},
-		`spec.requestID: Invalid value: "a b": must consist of letters, digits, '-', '_', '.', ':' and '/', such as a UUID`:        {Action: infrastructure.PowerOn, RequestID: "a b"},
-		`spec.requestID: Too long: may not be more than 128 bytes`:                                                                 {Action: infrastructure.PowerOn, RequestID: strings.Repeat("a", 129)},
+		`spec.action: Required value: must be one of "On", "Off", "Reset", "Cycle", "BootDisk", "BootPXE", "BootBIOS"`:                       {},
+		`spec.action: Unsupported value: "on": supported values: "On", "Off", "Reset", "Cycle", "BootDisk", "BootPXE", "BootBIOS"`:           {Action: "on"},
+		`spec.action: Too long: may not be more than 64 bytes`:                                                                               {Action: infrastructure.PowerAction(strings.Repeat("x", 65))},
+		`spec.reason: Invalid value: "a b": must be one line, without control characters`:                                                    {Action: infrastructure.PowerOn, Reason: "a\nb"},
+		`spec.reason: Required value: must say why, in one line of at most 256 bytes: it is recorded as an Event, with the name of the user`: {Action: infrastructure.PowerBootPXE},
+		`spec.reason: Invalid value: "a [31mb": must be one line`:                                                                            {Action: infrastructure.PowerOn, Reason: "a\x1b[31mb"},
+		`spec.reason: Too long: may not be more than 256 bytes`:                                                                              {Action: infrastructure.PowerOn, Reason: strings.Repeat("é", 129)},
+		`spec.requestID: Invalid value: "a b": must consist of letters, digits, '-', '_', '.', ':' and '/', such as a UUID`:                  {Action: infrastructure.PowerOn, RequestID: "a b"},
+		`spec.requestID: Too long: may not be more than 128 bytes`:                                                                           {Action: infrastructure.PowerOn, RequestID: strings.Repeat("a", 129)},
 	} {
 		saysOf(t, ValidatePower(&infrastructure.MachinePower{Spec: spec}), want)
 	}

@@ -35,8 +35,11 @@ type Operator interface {
 	Unlock(ctx context.Context, t infrastructure.OperationTarget, reason string) (*infrastructure.MachineLock, error)
 }
 
-// Authorizer decides who may operate discovered machines: pkg/visibility.Resolver.
+// Authorizer decides what needs a right besides that to the subresource:
+// pkg/visibility.Resolver.
 type Authorizer interface {
-	// AuthorizeDiscovered returns an API status unless the user may.
+	// AuthorizeDiscovered returns an API status unless the user may operate discovered machines.
 	AuthorizeDiscovered(ctx context.Context, u user.Info, resource schema.GroupResource, namespace, name string) error
+	// AuthorizeReinstall returns an API status unless the user may reinstall the machine.
+	AuthorizeReinstall(ctx context.Context, u user.Info, resource schema.GroupResource, namespace, name string) error
 }

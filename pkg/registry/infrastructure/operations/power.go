@@ -7,6 +7,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/registry/rest"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
@@ -15,7 +16,8 @@ import (
 )
 
 // powerREST serves the subresource power: a get shows the power state, a create asks for a
-// power action.
+// power action. BootPXE needs the right to reinstall, too: an allocated machine that boots from
+// the network wipes its disks and is installed again.
 type powerREST struct {
 	creater[*infrastructure.MachinePower]
 }
@@ -30,6 +32,12 @@ func newPowerREST(r *Resource) powerREST {
 	return powerREST{creater[*infrastructure.MachinePower]{
 		bodyREST: bodyREST[*infrastructure.MachinePower]{r, "MachinePower", func() *infrastructure.MachinePower { return &infrastructure.MachinePower{} }},
 		validate: validation.ValidatePower,
+		authorize: func(ctx context.Context, u user.Info, t infrastructure.OperationTarget, body *infrastructure.MachinePower) error {
+			if body.Spec.Action != infrastructure.PowerBootPXE {
+				return nil
+			}
+			return r.Authorizer.AuthorizeReinstall(ctx, u, r.Resource, t.Namespace, t.Name)
+		},
 		operate: func(ctx context.Context, t infrastructure.OperationTarget, body *infrastructure.MachinePower) (*infrastructure.MachinePower, error) {
 			return r.Operator.RequestPower(ctx, t, body.Spec)
 		},

@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/util/dryrun"
 
@@ -88,17 +90,19 @@ func (r bodyREST[T]) get(ctx context.Context, name string, read func(ctx context
 type creater[T body] struct {
 	bodyREST[T]
 	validate func(T) field.ErrorList
-	operate  func(ctx context.Context, t infrastructure.OperationTarget, body T) (T, error)
+	// authorize, if it is set, checks what the body needs besides the right to the subresource.
+	authorize func(ctx context.Context, u user.Info, t infrastructure.OperationTarget, body T) error
+	operate   func(ctx context.Context, t infrastructure.OperationTarget, body T) (T, error)
 }
 
 // Create implements rest.NamedCreater. What a body says besides its spec, its name and its
 // uid is ignored.
 func (r creater[T]) Create(ctx context.Context, name string, obj runtime.Object, validate rest.ValidateObjectFunc, options *metav1.CreateOptions) (runtime.Object, error) {
-	request, ok := obj.(T)
+	body, ok := obj.(T)
 	if !ok {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("unexpected body type %T: must be %s", obj, r.kind))
 	}
-	if errs := append(validation.ValidateOperationName(request.GetName(), name), r.validate(request)...); len(errs) > 0 {
+	if errs := append(validation.ValidateOperationName(body.GetName(), name), r.validate(body)...); len(errs) > 0 {
 		return nil, apierrors.NewInvalid(infrastructure.Kind(r.kind), name, registry.LimitErrors(errs))
 	}
 	if validate != nil {
@@ -106,16 +110,22 @@ func (r creater[T]) Create(ctx context.Context, name string, obj runtime.Object,
 			return nil, err
 		}
 	}
-	_, target, err := r.resource.write(ctx, name, request.GetUID())
+	_, target, err := r.resource.write(ctx, name, body.GetUID())
 	if err != nil {
 		return nil, err
+	}
+	if r.authorize != nil {
+		u, _ := request.UserFrom(ctx)
+		if err := r.authorize(ctx, u, target, body); err != nil {
+			return nil, err
+		}
 	}
 	if options != nil && dryrun.IsDryRun(options.DryRun) {
 		ctx = r.resource.Operator.WithDryRun(ctx)
 	}
 	ctx, cancel := registry.WithDeadlineMargin(ctx)
 	defer cancel()
-	result, err := r.operate(ctx, target, request)
+	result, err := r.operate(ctx, target, body)
 	return answer(target, result, err)
 }
 

@@ -62,7 +62,7 @@ func (o *recordingOperator) PowerState(ctx context.Context, t infrastructure.Ope
 }
 
 func (o *recordingOperator) RequestPower(ctx context.Context, t infrastructure.OperationTarget, spec infrastructure.MachinePowerSpec) (*infrastructure.MachinePower, error) {
-	return &infrastructure.MachinePower{Spec: spec}, o.add(ctx, "RequestPower", t, spec)
+	return &infrastructure.MachinePower{Spec: spec, Status: infrastructure.MachinePowerStatus{State: infrastructure.PowerStateOn}}, o.add(ctx, "RequestPower", t, spec)
 }
 
 func (o *recordingOperator) Identify(ctx context.Context, t infrastructure.OperationTarget, spec infrastructure.MachineIdentifySpec) (*infrastructure.MachineIdentify, error) {
@@ -97,6 +97,13 @@ func (o *recordingOperator) Unlock(ctx context.Context, t infrastructure.Operati
 type authorizerOf struct {
 	err   error
 	asked []string
+	// reinstallErr is the answer for reinstallations.
+	reinstallErr error
+}
+
+func (a *authorizerOf) AuthorizeReinstall(_ context.Context, u user.Info, resource schema.GroupResource, namespace, name string) error {
+	a.asked = append(a.asked, u.GetName()+" reinstall "+resource.Resource+" "+namespace+"/"+name)
+	return a.reinstallErr
 }
 
 func (a *authorizerOf) AuthorizeDiscovered(_ context.Context, u user.Info, resource schema.GroupResource, namespace, name string) error {
@@ -226,7 +233,34 @@ func TestSubresources_StatusInBodyIsIgnored(t *testing.T) {
 		Spec: infrastructure.MachinePowerSpec{Action: infrastructure.PowerOn}, Status: infrastructure.MachinePowerStatus{State: infrastructure.PowerStateOff},
 	})
 	require.NoError(t, err)
-	assert.Zero(t, obj.(*infrastructure.MachinePower).Status)
+	assert.Equal(t, infrastructure.MachinePowerStatus{State: infrastructure.PowerStateOn}, obj.(*infrastructure.MachinePower).Status, "the operator's")
+}
+
+func TestPower_BootFromNetworkNeedsTheRightToReinstall(t *testing.T) {
+	t.Parallel()
+	e := newEnvironment()
+	boot := func(name string, action infrastructure.PowerAction) error {
+		e.operator.calls, e.authorizer.asked = nil, nil
+		_, err := e.create(as("alice"), "power", name, &infrastructure.MachinePower{Spec: infrastructure.MachinePowerSpec{Action: action, Reason: "broken"}})
+		return err
+	}
+	require.NoError(t, boot("managed", infrastructure.PowerBootPXE))
+	assert.Equal(t, []string{"alice reinstall metalstackmachines team-a/managed"}, e.authorizer.asked)
+	assert.Len(t, e.operator.calls, 1)
+	require.NoError(t, boot("discovered", infrastructure.PowerBootPXE))
+	assert.Equal(t, []string{"alice metalstackmachines team-a/discovered", "alice reinstall metalstackmachines team-a/discovered"}, e.authorizer.asked)
+
+	for _, refusal := range []error{
+		apierrors.NewForbidden(infrastructure.Resource("metalstackmachines"), "managed", errors.New("no right")),
+		apierrors.NewServiceUnavailable("authorizer unavailable"),
+	} {
+		e.authorizer.reinstallErr = refusal
+		require.ErrorIs(t, boot("managed", infrastructure.PowerBootPXE), refusal)
+		require.ErrorIs(t, boot("discovered", infrastructure.PowerBootPXE), refusal)
+		assert.Empty(t, e.operator.calls)
+		require.NoError(t, boot("managed", infrastructure.PowerBootDisk))
+		assert.Empty(t, e.authorizer.asked)
+	}
 }
 
 func TestSubresources_DiscoveredMachineNeedsRightOfItsOwn(t *testing.T) {

@@ -24,7 +24,7 @@ type Resource struct {
 	Get func(ctx context.Context, namespace, name string) (metav1.Object, *infrastructure.Metal, error)
 	// Operator operates the machines.
 	Operator Operator
-	// Authorizer decides who may operate those that were discovered.
+	// Authorizer decides who may operate those that were discovered, and have disks wiped.
 	Authorizer Authorizer
 }
 
