@@ -191,6 +191,9 @@ func TestErrors_SayWhichRoleGrantsIt(t *testing.T) {
 	s.on("POST metalstackmachines/worker-1/power", http.StatusForbidden,
 		apierrors.NewForbidden(infrastructure.Resource("metalstackmachines"), "worker-1", errors.New(`user "a" cannot operate resource "metalstackmachines/discovered"`)).Status())
 	assert.Contains(t, s.run("power", "on", "worker-1").stderr, "the ClusterRole metalstack-discovered-operator grants this, in addition to metalstack-operator")
+	s.on("POST metalstackmachines/worker-1/power", http.StatusForbidden,
+		apierrors.NewForbidden(infrastructure.Resource("metalstackmachines"), "worker-1", errors.New(`user "a" cannot create resource "metalstackmachines/reinstall"`)).Status())
+	assert.Contains(t, s.run("power", "boot-pxe", "worker-1", "--reason=x", "-y").stderr, "The ClusterRole metalstack-reinstall grants this, in addition to metalstack-operator")
 }
 
 func TestErrors_SayWhatWasMeant(t *testing.T) {

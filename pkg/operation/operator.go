@@ -126,6 +126,9 @@ type subject struct {
 	machineID, allocationUUID string
 	// observeTime is when the machine was last read, at the latest.
 	observeTime time.Time
+	// before is the operation of a discovered machine before the one that was begun.
+	before     *infrastructure.MachineOperation
+	beforeTime time.Time
 }
 
 // unlockVerb names the operation that is done while the machine is being released, too: a

@@ -118,6 +118,29 @@ func TestPower_SameActionAfterASlowCallIsOneRequest(t *testing.T) {
 	require.Equal(t, 3, env.calls()["machine-power"])
 }
 
+// What was not sent does not replace what was sent before.
+func TestPower_RequestBeforeOneThatWasNotSentIsStillOne(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	env.machine("node")
+	for _, to := range []Target{env.discovered(), target("node")} {
+		request := func(action infrastructure.PowerAction, id string) error {
+			_, err := env.o.RequestPower(env.context(), to, infrastructure.MachinePowerSpec{Action: action, RequestID: id})
+			return err
+		}
+		require.NoError(t, request(infrastructure.PowerOff, "off"))
+		env.clock.Step(repeatInterval)
+		up := env.down("machine-power", http.StatusForbidden, "not you")
+		requireCode(t, http.StatusServiceUnavailable, request(infrastructure.PowerOn, "on"), "not you")
+		up()
+		before := env.calls()["machine-power"]
+		require.NoError(t, request(infrastructure.PowerOff, "off"))
+		require.Equal(t, before, env.calls()["machine-power"])
+		require.NoError(t, request(infrastructure.PowerOff, ""))
+		require.Equal(t, before+1, env.calls()["machine-power"], "the one before was sent more than some seconds ago")
+	}
+}
+
 // After a conflict, something may have been done: it is no answer that nothing was sent.
 func TestPower_ConflictIsUncertain(t *testing.T) {
 	t.Parallel()

@@ -49,6 +49,11 @@ func (r *recentOperations) get(key string) (*infrastructure.MachineOperation, ti
 
 // set replaces the last operation of a key; nil removes it.
 func (r *recentOperations) set(key string, op *infrastructure.MachineOperation) {
+	r.setAt(key, op, r.clock.Now())
+}
+
+// setAt is set at an earlier time.
+func (r *recentOperations) setAt(key string, op *infrastructure.MachineOperation, at time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if op == nil {
@@ -58,7 +63,7 @@ func (r *recentOperations) set(key string, op *infrastructure.MachineOperation) 
 	if _, known := r.byKey[key]; !known && len(r.byKey) >= maxRecent {
 		r.evict()
 	}
-	r.byKey[key] = recentOperation{op, r.clock.Now()}
+	r.byKey[key] = recentOperation{op, at}
 }
 
 // evict makes room: it deletes what is too old, and if nothing is, the oldest, of those whose

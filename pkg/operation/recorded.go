@@ -77,17 +77,23 @@ func (s *subject) begin(ctx context.Context, begun *infrastructure.MachineOperat
 	if s.held != nil {
 		return s.held.BeginOperation(ctx, begun)
 	}
+	s.before, s.beforeTime = s.operator.recent.get(s.allocationUUID)
 	s.operator.recent.set(s.allocationUUID, begun)
 	return nil
 }
 
-// end records how that ended; nil: nothing was sent, as if it had not been requested.
+// end records how that ended; nil: nothing was sent, and the operation before is the last again.
 func (s *subject) end(ctx context.Context, begun, ended *infrastructure.MachineOperation) {
-	if s.held == nil {
+	switch {
+	case s.held == nil && ended == nil:
+		s.operator.recent.setAt(s.allocationUUID, s.before, s.beforeTime)
+		return
+	case s.held == nil:
 		s.operator.recent.set(s.allocationUUID, ended)
 		return
+	case ended != nil:
+		s.operator.ended.set(s.allocationUUID, ended)
 	}
-	s.operator.ended.set(s.allocationUUID, ended)
 	if err := s.held.EndOperation(ctx, begun, ended); err != nil {
 		// It stays Requested, so that no answer pretends to know.
 		klog.FromContext(ctx).Info("Failed to record the outcome of an operation", "action", begun.Action, "err", err)

@@ -46,6 +46,8 @@ func (c *Client) hint(ctx context.Context, err error, ref Reference, subresource
 	switch {
 	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "/discovered"):
 		return fmt.Sprintf("The machine was not allocated by this API: the ClusterRole %s grants this, in addition to %s.", discoveredOperator, grantedBy[subresource])
+	case apierrors.IsForbidden(err) && subresource == Power && strings.Contains(err.Error(), "/"+Reinstall+`"`):
+		return fmt.Sprintf("The ClusterRole %s grants this, in addition to %s.", grantedBy[Reinstall], grantedBy[Power])
 	case apierrors.IsForbidden(err):
 		return fmt.Sprintf("ClusterRole that grants it: %s. An administrator of the namespace binds it: kubectl create rolebinding … --clusterrole=….", grantedBy[subresource])
 	case apierrors.IsNotFound(err) && subresource != "" && isUnserved(err):
