@@ -107,7 +107,7 @@ func TestPower_BootFromNetworkAsksForTheName(t *testing.T) {
 	}{
 		{terminal{interactive: true, input: "worker-1\n"}, []string{"--reason=broken"}, 1, "wipes its disks"},
 		{terminal{interactive: true, input: "y\n"}, []string{"--reason=broken"}, 0, "not confirmed: nothing was sent"},
-		{terminal{}, []string{"--reason=broken"}, 0, "nothing was sent. With --yes"},
+		{terminal{}, []string{"--reason=broken"}, 0, "nothing was sent: the input is no terminal"},
 		{terminal{}, []string{"--reason=broken", "-y"}, 1, "wipes its disks"},
 		{terminal{interactive: true, input: "worker-1\n"}, nil, 0, "--reason is required"},
 	} {
