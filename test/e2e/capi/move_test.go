@@ -36,6 +36,9 @@ func moveThereAndBack(t *testing.T, env *environment, namespace string, projectM
 	move(t, env.Management, other, namespace)
 	statusIsComplete(t, there)
 	nothingIsLeft(t, c)
+	template := client.ObjectKey{Namespace: namespace, Name: "fern-md-0"}
+	require.NoError(t, there.Client.Get(t.Context(), template, &v1alpha4.MetalStackRemediationTemplate{}))
+	require.True(t, apierrors.IsNotFound(c.Client.Get(t.Context(), template, &v1alpha4.MetalStackRemediationTemplate{})))
 	there.AwaitMachines(t, slow, 1, 2)
 	assert.Equal(t, held, projectMetal.Machines(), "moved, and not one machine touched")
 	// metal-ccm speaks to the management cluster, which is another one now.
