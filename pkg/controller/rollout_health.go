@@ -55,7 +55,12 @@ func checkHealth(f *v1alpha4.MetalStackFirewall, now time.Time, l limits) (left 
 	case infrastructure.ReasonNotObserved:
 		return 0, ""
 	case infrastructure.ReasonReinstalling:
-		return timeLeft(ready.LastTransitionTime.Time, l.provisioning, now, "its reinstallation has not ended since")
+		// Ready may have been False before that, as of one that crashed.
+		since := ready.LastTransitionTime.Time
+		if requested := reinstallRequested(f); requested.After(since) {
+			since = requested
+		}
+		return timeLeft(since, l.provisioning, now, "its reinstallation has not ended since")
 	case infrastructure.ReasonCrashLoop, infrastructure.ReasonFailedReclaim, infrastructure.ReasonUnreachable:
 	default:
 		if !hasPhonedHome(f) {
@@ -71,6 +76,17 @@ func checkHealth(f *v1alpha4.MetalStackFirewall, now time.Time, l limits) (left 
 		since = began.Time
 	}
 	return timeLeft(since, l.unhealthy, now, "it has not been ready since")
+}
+
+// reinstallRequested returns when a reinstallation of a firewall was requested last for its
+// allocation; zero if none was.
+func reinstallRequested(f *v1alpha4.MetalStackFirewall) time.Time {
+	op, a := f.Status.LastOperation, f.Status.Allocation
+	if op == nil || a == nil || op.Action != infrastructure.OperationReinstall || op.Outcome == v1alpha4.OperationRefused ||
+		op.AllocationUUID != a.AllocationUUID || op.RequestTime == nil {
+		return time.Time{}
+	}
+	return op.RequestTime.Time
 }
 
 // timeLeft returns how much of a time is left, or what has been since its begin.

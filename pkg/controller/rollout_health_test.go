@@ -69,6 +69,18 @@ func reinstalling(ago time.Duration) func(*v1alpha4.MetalStackFirewall) {
 	}
 }
 
+// requestedAgo is a firewall that crashed three hours ago, and whose reinstallation was requested so
+// long ago.
+func requestedAgo(ago time.Duration, outcome v1alpha4.MachineOperationOutcome, allocation string) func(*v1alpha4.MetalStackFirewall) {
+	return func(f *v1alpha4.MetalStackFirewall) {
+		reinstalling(3 * time.Hour)(f)
+		requested := metav1.NewMicroTime(rollTime.Add(-ago))
+		f.Status.LastOperation = &v1alpha4.MachineOperation{
+			Action: infrastructure.OperationReinstall, AllocationUUID: f.Status.Allocation.AllocationUUID + allocation, RequestTime: &requested, Outcome: outcome,
+		}
+	}
+}
+
 func TestPlanRollout_KeepsFirewallThatIsReinstalled(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -81,6 +93,10 @@ func TestPlanRollout_KeepsFirewallThatIsReinstalled(t *testing.T) {
 		"longer than one may crash": {0, reinstalling(50 * time.Minute), false, 10 * time.Minute},
 		"too late by default":       {0, reinstalling(time.Hour), true, 0},
 		"in time by the spec":       {2 * time.Hour, reinstalling(time.Hour), false, time.Hour},
+		"crashed before":            {0, requestedAgo(10*time.Minute, v1alpha4.OperationSent, ""), false, 50 * time.Minute},
+		"too late after a crash":    {0, requestedAgo(time.Hour, v1alpha4.OperationSent, ""), true, 0},
+		"refused":                   {0, requestedAgo(10*time.Minute, v1alpha4.OperationRefused, ""), true, 0},
+		"of an earlier allocation":  {0, requestedAgo(10*time.Minute, v1alpha4.OperationSent, "another"), true, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
