@@ -2,6 +2,8 @@
 
 package metal
 
+import "time"
+
 // IssueKind is something about a machine that an operator of metal-stack looks after.
 type IssueKind string
 
@@ -36,14 +38,15 @@ type Duplicates struct {
 }
 
 // Issues returns the issues of a machine that is allocated, of which steps are the steps, the worst
-// first. While it is installed again it has none: what the metal-api shows then looks like a crash
-// loop.
-func (m *Machine) Issues(steps []Event, d Duplicates) []IssueKind {
-	if m.Allocation == nil || m.Reinstallation(steps) == ReinstallInstalling {
+// first. While it is installed again, it has no crash loop and no last error, whatever the metal-api
+// shows.
+func (m *Machine) Issues(steps []Event, reinstallation Reinstallation, d Duplicates) []IssueKind {
+	if m.Allocation == nil {
 		return nil
 	}
 	var issues []IssueKind
-	if m.CrashLoop {
+	installing := reinstallation == ReinstallInstalling
+	if m.CrashLoop && !installing {
 		issues = append(issues, IssueCrashLoop)
 	}
 	if m.FailedMachineReclaim {
@@ -56,7 +59,7 @@ func (m *Machine) Issues(steps []Event, d Duplicates) []IssueKind {
 		issues = append(issues, IssueSilent)
 	}
 	// The last error is part of a crash loop.
-	if !m.CrashLoop && m.hasLastError(steps) {
+	if !m.CrashLoop && !installing && m.hasLastError(steps) {
 		issues = append(issues, IssueLastEventError)
 	}
 	if len(d.Addresses) > 0 {
@@ -68,12 +71,22 @@ func (m *Machine) Issues(steps []Event, d Duplicates) []IssueKind {
 	return issues
 }
 
+// AllocationError returns the last error if it is of the machine's allocation, or nil: an error of
+// an earlier allocation may be another project's.
+func (m *Machine) AllocationError() *Event {
+	if m.Allocation == nil || m.LastError == nil || m.LastError.Time.Before(m.Allocation.Created.Truncate(time.Millisecond)) {
+		return nil
+	}
+	return m.LastError
+}
+
 // hasLastError reports whether the last error is of the machine's allocation, and none of the
 // steps since is `Phoned Home`.
 func (m *Machine) hasLastError(steps []Event) bool {
-	if m.LastError == nil || m.LastError.Time.Before(m.Allocation.Created) {
+	e := m.AllocationError()
+	if e == nil {
 		return false
 	}
 	home := LastPhonedHome(steps)
-	return home < 0 || steps[home].Time.Before(m.LastError.Time)
+	return home < 0 || steps[home].Time.Before(e.Time)
 }

@@ -3,6 +3,8 @@
 package projection
 
 import (
+	"time"
+
 	"github.com/google/uuid"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -51,15 +53,15 @@ func (p *MachineLikeProjector) discovered(m *metal.Machine, namespace string) ru
 		// Another allocation of the same machine is another object.
 		UID: types.UID(uuid.NewSHA1(discoveredNamespaceUUID, []byte(p.role+"/"+m.ID+"/"+a.UUID)).String()),
 	}
-	steps := m.Steps()
-	v := liveState(m, steps, created.Time)
-	computed := computedStates{ready: v, reinstalling: reinstallingState(m, steps, created.Time), metalIssues: p.metalIssuesState(m, steps, created.Time)}
+	o := observe(m, time.Time{})
+	v := liveState(o, created.Time)
+	computed := computedStates{ready: v, reinstalling: reinstallingState(o, time.Time{}), metalIssues: p.metalIssuesState(o, created.Time, time.Time{})}
 	status := infrastructure.MetalStackMachineStatus{
 		Ready:         v.isTrue(),
 		Addresses:     Addresses(m),
 		FailureDomain: m.Partition,
 		Conditions:    projectedConditions(&objectMeta, nil, nil, computed, nil, p.Clock.Now),
-		Metal:         metalOf(m, steps, false),
+		Metal:         metalOf(o, false),
 	}
 	id := providerid.New(m.Partition, m.ID)
 	if p.role == metal.RoleFirewall {

@@ -52,8 +52,8 @@ type Source struct {
 	Images   Images
 	// Duplicates may be nil: none are shown then.
 	Duplicates Duplicates
-	// Clock dates the one transition that nothing in metal dates: metal that
-	// is not in the metal-api at all any more.
+	// Clock dates transitions that nothing in metal dates, as of metal that is not in the
+	// metal-api at all any more.
 	Clock clock.PassiveClock
 }
 

@@ -33,9 +33,8 @@ type machineLike struct {
 	status      infrastructure.MachineLikeStatus
 	// controlled is whether a firewall-controller runs on it.
 	controlled bool
-	// live is the machine that is shown, and steps are its steps; nil if none was observed.
-	live  *metal.Machine
-	steps []metal.Event
+	// observed is the machine that is shown; live is nil if none was observed.
+	observed
 	// kept is whether goes on being shown what was shown, because nothing was observed.
 	kept bool
 }
@@ -190,7 +189,7 @@ func (p *MachineLikeProjector) fillAllocated(s, shown *machineLike, a *infrastru
 	switch {
 	case presence == metal.Present && isRecordedAllocation(m, a):
 		s.show(m)
-		return liveState(m, s.steps, s.meta.CreationTimestamp.Time)
+		return liveState(s.observed, s.meta.CreationTimestamp.Time)
 	case presence == metal.Unobserved:
 		return unobservedState(s, shown, a)
 	}
@@ -244,8 +243,8 @@ func (p *MachineLikeProjector) allocatingMachine(s *machineLike, a *infrastructu
 }
 
 func (m *machineLike) show(machine *metal.Machine) {
-	m.live, m.steps = machine, machine.Steps()
-	*m.status.Metal = metalOf(machine, m.steps, true)
+	m.observed = observe(machine, m.reinstallRequested())
+	*m.status.Metal = metalOf(m.observed, true)
 	if m.controlled {
 		addNetworkTypes(*m.status.Metal, machine)
 	}

@@ -26,12 +26,8 @@ func (p *MachineLikeProjector) fillMaintenance(s, shown *machineLike, before []m
 	computed.powerRequested = powerRequestedState(*s.status.LastOperation, a, s.steps)
 	switch {
 	case s.live != nil:
-		marked := timeOrZero(a.StartTime)
-		if op := *s.status.LastOperation; op != nil && op.AllocationUUID == a.AllocationUUID && op.Action == infrastructure.OperationReinstall && op.RequestTime != nil {
-			marked = op.RequestTime.Time
-		}
-		computed.reinstalling = reinstallingState(s.live, s.steps, marked)
-		computed.metalIssues = p.metalIssuesState(s.live, s.steps, s.meta.CreationTimestamp.Time)
+		computed.reinstalling = reinstallingState(s.observed, p.seenFirst(infrastructure.ConditionReinstalling, shown, before, a))
+		computed.metalIssues = p.metalIssuesState(s.observed, s.meta.CreationTimestamp.Time, p.seenFirst(infrastructure.ConditionMetalIssues, shown, before, a))
 	case s.kept:
 		if c := meta.FindStatusCondition(before, infrastructure.ConditionPowerRequested); c != nil && apiequality.Semantic.DeepEqual(*s.status.LastOperation, *shown.status.LastOperation) {
 			computed.powerRequested = stateOf(c)
@@ -39,6 +35,29 @@ func (p *MachineLikeProjector) fillMaintenance(s, shown *machineLike, before []m
 		computed.reinstalling = stateOf(meta.FindStatusCondition(before, infrastructure.ConditionReinstalling))
 		computed.metalIssues = stateOf(meta.FindStatusCondition(before, infrastructure.ConditionMetalIssues))
 	}
+}
+
+// reinstallRequested is when a reinstallation was requested last for the allocation; zero if none
+// was.
+func (m *machineLike) reinstallRequested() time.Time {
+	op, a := *m.status.LastOperation, *m.status.Allocation
+	if op == nil || a == nil || op.Action != infrastructure.OperationReinstall || op.Outcome == infrastructure.OperationRefused ||
+		op.AllocationUUID != a.AllocationUUID || op.RequestTime == nil {
+		return time.Time{}
+	}
+	return op.RequestTime.Time
+}
+
+// seenFirst dates a condition that nothing in metal dates. It is now, if the metal was observed
+// before without it, and zero otherwise, so that a restart dates nothing.
+func (p *MachineLikeProjector) seenFirst(kind string, shown *machineLike, before []metav1.Condition, a *infrastructure.MachineAllocation) time.Time {
+	if shown == nil || meta.FindStatusCondition(before, kind) != nil {
+		return time.Time{}
+	}
+	if m := *shown.status.Metal; m == nil || m.AllocationUUID != a.AllocationUUID || m.Phase == infrastructure.PhaseUnknown {
+		return time.Time{}
+	}
+	return p.Clock.Now()
 }
 
 // stateOf is the state of a condition that was shown; it has no status if none was.
@@ -111,30 +130,45 @@ func isPowerAction(message string) bool {
 }
 
 // reinstallingState is the condition Reinstalling. It has a status while the machine is
-// reinstalled. marked dates the mark, which nothing in metal does.
-func reinstallingState(m *metal.Machine, steps []metal.Event, marked time.Time) conditionState {
-	switch m.Reinstallation(steps) {
+// reinstalled. seen dates the mark if it is not of the last request: nothing in metal does.
+func reinstallingState(o observed, seen time.Time) conditionState {
+	marked := o.requested
+	if !seen.IsZero() && (len(o.steps) == 0 || marked.Before(o.steps[0].Time)) {
+		marked = seen
+	}
+	s := conditionState{status: metav1.ConditionTrue, since: marked}
+	image, home := o.live.Allocation.Image, metal.LastPhonedHome(o.steps)
+	switch o.reinstallation {
 	case metal.ReinstallMarked:
-		return conditionState{
-			status: metav1.ConditionTrue, reason: infrastructure.ReasonReinstallMarked, since: marked,
-			message: fmt.Sprintf("The machine is marked for an installation of image %q, and its operating system still runs: its next boot from the network wipes the disk.", m.Allocation.Image),
+		s.reason = infrastructure.ReasonReinstallMarked
+		s.message = fmt.Sprintf("The machine is marked for an installation of image %q, and has not begun it: its next boot from the network wipes the disk.", image)
+		if home == 0 {
+			s.message = fmt.Sprintf("The machine is marked for an installation of image %q, and has not left its operating system: its next boot from the network wipes the disk.", image)
 		}
 	case metal.ReinstallInstalling:
-		return conditionState{
-			status: metav1.ConditionTrue, reason: infrastructure.ReasonReinstallInstalling, since: notReadySince(steps, metal.LastPhonedHome(steps), marked),
-			message: fmt.Sprintf("Image %q is being installed: phase is %q.", m.Allocation.Image, phaseOf(steps)),
+		s.reason = infrastructure.ReasonReinstallInstalling
+		s.message = fmt.Sprintf("Image %q is being installed: phase is %q.", image, phaseOf(o.steps))
+		if s.since = notReadySince(o.steps, home, marked); s.since.Before(o.requested) {
+			s.since = o.requested
 		}
+	case metal.ReinstallCrashLoop:
+		s.reason = infrastructure.ReasonCrashLoop
+		s.message = fmt.Sprintf("The machine is marked for an installation of image %q, and has crashed or returned to an earlier step: phase is %q. Its next boot from the network wipes the disk.", image, phaseOf(o.steps))
+	default:
+		return conditionState{}
 	}
-	return conditionState{}
+	return s
 }
 
-// metalIssuesState is the condition MetalIssues. It has a status while the machine has issues.
-func (p *MachineLikeProjector) metalIssuesState(m *metal.Machine, steps []metal.Event, created time.Time) conditionState {
+// metalIssuesState is the condition MetalIssues. It has a status while the machine has issues, since
+// the first of them. seen dates those that nothing in metal dates.
+func (p *MachineLikeProjector) metalIssuesState(o observed, created, seen time.Time) conditionState {
+	m := o.live
 	var shared metal.Duplicates
 	if p.Duplicates != nil {
 		shared = p.Duplicates.Duplicates(m)
 	}
-	issues := m.Issues(steps, shared)
+	issues := m.Issues(o.steps, o.reinstallation, shared)
 	if len(issues) == 0 {
 		return conditionState{}
 	}
@@ -145,17 +179,34 @@ func (p *MachineLikeProjector) metalIssuesState(m *metal.Machine, steps []metal.
 	var messages []string
 	for _, issue := range issues {
 		messages = append(messages, string(issue)+": "+issueMessage(issue, m, shared))
+		since := issueSince(issue, o, created)
+		if since.IsZero() {
+			since = seen
+		}
+		if s.since.IsZero() || !since.IsZero() && since.Before(s.since) {
+			s.since = since
+		}
 	}
 	s.message = strings.Join(messages, "; ") + "."
-	switch home := metal.LastPhonedHome(steps); {
-	case home != 0:
-		s.since = notReadySince(steps, home, created)
-	case isSilent(m):
-		s.since = m.LastEventTime
-	default:
-		s.since = steps[0].Time
-	}
 	return s
+}
+
+// issueSince is since when a machine has an issue; zero if nothing in metal dates it.
+func issueSince(issue metal.IssueKind, o observed, created time.Time) time.Time {
+	switch issue {
+	case metal.IssueCrashLoop, metal.IssueFailedReclaim:
+		if home := metal.LastPhonedHome(o.steps); home != 0 {
+			return notReadySince(o.steps, home, created)
+		}
+	case metal.IssueDead, metal.IssueSilent:
+		if o.live.LastEventTime.Before(o.live.Allocation.Created) {
+			return o.live.Allocation.Created
+		}
+		return o.live.LastEventTime
+	case metal.IssueLastEventError:
+		return o.live.LastError.Time
+	}
+	return time.Time{}
 }
 
 // issueMessage says what an issue is, as `metalctl machine issues` does. Which machine has an
@@ -164,8 +215,8 @@ func issueMessage(issue metal.IssueKind, m *metal.Machine, shared metal.Duplicat
 	switch issue {
 	case metal.IssueCrashLoop:
 		message := "machine is in a provisioning crash loop"
-		if m.LastError != nil {
-			message += lastError(m)
+		if e := m.AllocationError(); e != nil {
+			message += describeEvent(e)
 		}
 		return message
 	case metal.IssueFailedReclaim:
@@ -175,7 +226,7 @@ func issueMessage(issue metal.IssueKind, m *metal.Machine, shared metal.Duplicat
 	case metal.IssueSilent:
 		return "the machine is not sending LLDP alive messages anymore"
 	case metal.IssueLastEventError:
-		return "the machine had an error during the provisioning lifecycle" + lastError(m)
+		return "the machine had an error during the provisioning lifecycle" + describeEvent(m.LastError)
 	case metal.IssueDuplicateAddress:
 		return "another machine has an address of this one, too: " + strings.Join(shared.Addresses, ", ")
 	case metal.IssueDuplicateASN:
@@ -188,10 +239,10 @@ func issueMessage(issue metal.IssueKind, m *metal.Machine, shared metal.Duplicat
 	return ""
 }
 
-func lastError(m *metal.Machine) string {
-	message := fmt.Sprintf(" (event %q at %s", m.LastError.Event, m.LastError.Time.UTC().Format(time.RFC3339))
-	if m.LastError.Message != "" {
-		message += ": " + m.LastError.Message
+func describeEvent(e *metal.Event) string {
+	message := fmt.Sprintf(" (event %q at %s", e.Event, e.Time.UTC().Format(time.RFC3339))
+	if e.Message != "" {
+		message += ": " + e.Message
 	}
 	return message + ")"
 }

@@ -49,13 +49,22 @@ func TestReinstalling_IsShownAsWhatItIs(t *testing.T) {
 		"boots":                    {[]string{"PXE Booting"}, true, true, "Alive", "Installing", "False", infrastructure.ReasonReinstalling, false},
 		"installs":                 {[]string{"Installing", "Registering", "Preparing", "PXE Booting"}, true, true, "Alive", "Installing", "False", infrastructure.ReasonReinstalling, false},
 		"installs, and is silent":  {[]string{"Installing", "Registering", "Preparing", "PXE Booting"}, true, true, "Unknown", "Installing", "False", infrastructure.ReasonReinstalling, false},
-		"crashes while installing": {[]string{"Crashed", "Installing"}, true, true, "Alive", "Installing", "False", infrastructure.ReasonReinstalling, false},
+		"switched off twice":       {[]string{"PXE Booting", "Planned Reboot", "Planned Reboot"}, true, true, "Alive", "Installing", "False", infrastructure.ReasonReinstalling, false},
+		"crashes while installing": {[]string{"Crashed", "Installing"}, true, true, "Alive", "CrashLoop", "False", infrastructure.ReasonCrashLoop, true},
+		"boots after a crash":      {[]string{"PXE Booting", "Crashed", "Installing"}, true, true, "Alive", "CrashLoop", "False", infrastructure.ReasonCrashLoop, true},
+		"crashes, says no loop":    {[]string{"Crashed", "Installing"}, true, false, "Alive", "CrashLoop", "False", infrastructure.ReasonProvisioning, false},
+		"marked, boots twice":      {[]string{"Preparing", "PXE Booting", "Installing", "PXE Booting"}, true, true, "Alive", "Installing", "False", infrastructure.ReasonReinstalling, false},
+		"marked, boots thrice":     {[]string{"PXE Booting", "Installing", "PXE Booting", "Installing", "PXE Booting"}, true, true, "Alive", "CrashLoop", "False", infrastructure.ReasonCrashLoop, true},
+		"marked, only boots":       {[]string{"PXE Booting", "PXE Booting", "PXE Booting"}, true, true, "Alive", "CrashLoop", "False", infrastructure.ReasonCrashLoop, true},
 		"has reported":             {[]string{"Installing", "Registering", "Preparing", "PXE Booting"}, false, true, "Alive", "Installing", "False", infrastructure.ReasonReinstalling, false},
 		"boots what is installed":  {[]string{"Booting New Kernel", "Installing", "Registering", "Preparing", "PXE Booting"}, false, true, "Alive", "Installing", "False", infrastructure.ReasonReinstalling, false},
 		"after a planned reboot":   {[]string{"Booting New Kernel", "Installing", "Registering", "Preparing", "PXE Booting", "Planned Reboot"}, false, false, "Alive", "Installing", "False", infrastructure.ReasonReinstalling, false},
 		"has phoned home again":    {[]string{"Phoned Home", "Booting New Kernel", "Installing", "Registering", "Preparing", "PXE Booting"}, false, false, "Alive", none, "True", infrastructure.ReasonPhonedHome, false},
 		"crashes afterwards":       {[]string{"Crashed", "Booting New Kernel", "Installing"}, false, true, "Alive", none, "False", infrastructure.ReasonCrashLoop, true},
-		"boots twice":              {[]string{"Installing", "PXE Booting", "Registering", "PXE Booting"}, false, true, "Alive", none, "False", infrastructure.ReasonCrashLoop, true},
+		"boots twice":              {[]string{"Installing", "PXE Booting", "Registering", "PXE Booting"}, false, true, "Alive", "Installing", "False", infrastructure.ReasonReinstalling, false},
+		"boots thrice":             {[]string{"Installing", "PXE Booting", "Registering", "PXE Booting", "PXE Booting"}, false, true, "Alive", none, "False", infrastructure.ReasonCrashLoop, true},
+		"reports at the third":     {[]string{"Booting New Kernel", "Installing", "PXE Booting", "Crashed", "PXE Booting", "PXE Booting"}, false, true, "Alive", "Installing", "False", infrastructure.ReasonReinstalling, false},
+		"boots after a report":     {[]string{"PXE Booting", "Booting New Kernel", "Installing", "PXE Booting"}, false, true, "Alive", none, "False", infrastructure.ReasonCrashLoop, true},
 		"crash loop without":       {[]string{"Preparing", "PXE Booting"}, false, true, "Alive", none, "False", infrastructure.ReasonCrashLoop, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -117,6 +126,140 @@ func TestReinstalling_RecordedMachines(t *testing.T) {
 			}
 			assert.Equal(t, want[0], reason)
 			assert.Nil(t, conditionOf(shown, infrastructure.ConditionMetalIssues))
+		})
+	}
+}
+
+// reinstall is a reinstallation that was requested for the allocation of a machine.
+func reinstall(requested time.Time, outcome infrastructure.MachineOperationOutcome) *infrastructure.MachineOperation {
+	at := metav1.NewMicroTime(requested.UTC().Truncate(time.Microsecond))
+	return &infrastructure.MachineOperation{Action: infrastructure.OperationReinstall, AllocationUUID: "uuid-1", RequestTime: &at, Outcome: outcome}
+}
+
+// It was booted twice, as two requests were sent.
+func TestReinstalling_RecordedInstallationThatBeganTwice(t *testing.T) {
+	t.Parallel()
+	whole := recordedIn(t, "exchanges-2", "255")
+	require.Equal(t, []string{"Phoned Home", "Booting New Kernel", "Installing"}, []string{whole.Events[0].Event, whole.Events[1].Event, whole.Events[2].Event})
+	require.Equal(t, "Phoned Home", whole.Events[10].Event)
+	for newest := 9; newest >= 0; newest-- {
+		// The mark goes with the report, between these two steps.
+		for _, marked := range []bool{true, false} {
+			if marked && newest < 2 || !marked && newest > 2 {
+				continue
+			}
+			f := newFixture(t)
+			m, a := *whole, *whole.Allocation
+			m.Allocation, m.Events, m.CrashLoop = &a, whole.Events[newest:], newest > 0
+			a.Reinstall = marked
+			f.facts.machines[m.ID] = &m
+			shown := f.project(f.allocated(&m), nil)
+			want := infrastructure.ReasonReinstalling
+			if newest == 0 {
+				want = infrastructure.ReasonPhonedHome
+			}
+			assert.Equal(t, want, readyOf(t, shown).Reason, "%d steps before the end, marked: %t", newest, marked)
+			assert.Equal(t, newest > 0, conditionOf(shown, infrastructure.ConditionReinstalling) != nil)
+			assert.Nil(t, conditionOf(shown, infrastructure.ConditionMetalIssues))
+			assert.False(t, shown.Status.Metal.CrashLoop)
+		}
+	}
+}
+
+// What came before the request is no part of the installation.
+func TestReinstalling_BeginsWithTheRequest(t *testing.T) {
+	t.Parallel()
+	crashes := []string{"Crashed", "PXE Booting", "PXE Booting"}
+	for name, c := range map[string]struct {
+		outcome      infrastructure.MachineOperationOutcome
+		home, marked bool
+		since        []string
+		reinstalling string
+		reason       string
+	}{
+		"boots":                    {infrastructure.OperationSent, true, true, []string{"PXE Booting"}, "Installing", infrastructure.ReasonReinstalling},
+		"installs":                 {infrastructure.OperationUncertain, true, true, []string{"Installing", "Registering", "Preparing", "PXE Booting"}, "Installing", infrastructure.ReasonReinstalling},
+		"has reported":             {infrastructure.OperationSent, true, false, []string{"Installing", "PXE Booting"}, "Installing", infrastructure.ReasonReinstalling},
+		"never phoned home":        {infrastructure.OperationSent, false, false, []string{"Booting New Kernel", "Installing", "PXE Booting"}, "Installing", infrastructure.ReasonReinstalling},
+		"has not booted":           {infrastructure.OperationSent, true, true, nil, "Marked", infrastructure.ReasonCrashLoop},
+		"crashes again":            {infrastructure.OperationSent, true, true, []string{"Crashed", "PXE Booting"}, "CrashLoop", infrastructure.ReasonCrashLoop},
+		"refused, and boots":       {infrastructure.OperationRefused, true, true, []string{"PXE Booting"}, "CrashLoop", infrastructure.ReasonCrashLoop},
+		"not marked, and boots on": {infrastructure.OperationSent, true, false, []string{"PXE Booting"}, "", infrastructure.ReasonCrashLoop},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			m := phonedHome()
+			if !c.home {
+				m.Events = m.Events[1:]
+			}
+			m = withSteps(m, append(slices.Clone(c.since), crashes...)...)
+			m.Allocation.Reinstall, m.CrashLoop = c.marked, true
+			f.facts.machines[m.ID] = m
+			record := f.allocated(m)
+			requested := m.Events[len(c.since)].Time.Add(time.Second)
+			record.Status.LastOperation = reinstall(requested, c.outcome)
+			shown := f.project(record, nil)
+			assert.Equal(t, c.reason, readyOf(t, shown).Reason)
+			condition := conditionOf(shown, infrastructure.ConditionReinstalling)
+			require.Equal(t, c.reinstalling != "", condition != nil)
+			if condition != nil {
+				assert.Equal(t, c.reinstalling, condition.Reason)
+				assert.NotContains(t, condition.Message, "left its operating system")
+				if c.outcome != infrastructure.OperationRefused {
+					assert.Equal(t, requested.Truncate(time.Second), condition.LastTransitionTime.Time)
+				}
+			}
+		})
+	}
+}
+
+func TestReinstalling_OfMachineWithoutSteps(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	m := phonedHome()
+	m.Events, m.CrashLoop, m.Allocation.Reinstall = m.Events[2:], true, true
+	f.facts.machines[m.ID] = m
+	shown := f.project(f.allocated(m), nil)
+	assert.Equal(t, infrastructure.ReasonCrashLoop, readyOf(t, shown).Reason, "it crashed before it was allocated")
+	condition := conditionOf(shown, infrastructure.ConditionReinstalling)
+	require.NotNil(t, condition)
+	assert.Equal(t, `The machine is marked for an installation of image "ubuntu-24.04.20260101", and has not begun it: its next boot from the network wipes the disk.`, condition.Message)
+}
+
+func TestReinstalling_DatesTheMark(t *testing.T) {
+	t.Parallel()
+	requested := created.Add(time.Hour)
+	for name, c := range map[string]struct {
+		op       *infrastructure.MachineOperation
+		observed bool
+		since    time.Time
+	}{
+		"requested":                             {reinstall(requested, infrastructure.OperationSent), true, requested},
+		"requested, and seen after a start":     {reinstall(requested, infrastructure.OperationSent), false, requested},
+		"by another client":                     {nil, true, time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)},
+		"by another client, after an older one": {reinstall(created.Add(time.Minute), infrastructure.OperationSent), true, time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)},
+		"by another client, before a start":     {nil, false, time.Date(2026, 11, 22, 13, 0, 0, 0, time.UTC)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			m := phonedHome()
+			record := f.allocated(m)
+			record.Status.LastOperation = c.op
+			if c.observed {
+				f.facts.machines[m.ID] = phonedHome()
+			}
+			before := f.project(record, nil)
+			m.Allocation.Reinstall = true
+			f.facts.machines[m.ID] = m
+			shown := f.project(record, before)
+			condition := conditionOf(shown, infrastructure.ConditionReinstalling)
+			require.NotNil(t, condition)
+			assert.Equal(t, c.since.Truncate(time.Second), condition.LastTransitionTime.Time)
+			assert.Contains(t, condition.Message, "and has not left its operating system: its next boot from the network")
+			f.clock.SetTime(f.clock.Now().Add(time.Hour))
+			assert.Equal(t, shown, f.project(record, shown))
 		})
 	}
 }
@@ -254,6 +397,88 @@ func TestMetalIssues_FollowTheFacts(t *testing.T) {
 			assert.Equal(t, issues, conditionOf(unobserved, infrastructure.ConditionMetalIssues), "not to have observed it proves nothing")
 			f.facts.gone[m.ID] = true
 			assert.Nil(t, conditionOf(f.project(record, shown), infrastructure.ConditionMetalIssues))
+		})
+	}
+}
+
+// Only what an installation itself looks like is left out.
+func TestMetalIssues_OfMachineThatIsReinstalled(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.source.Duplicates = sharing{Addresses: []string{"10.0.0.2"}, ASNs: []int64{4210000001}}
+	m := withSteps(phonedHome(), "Installing", "Registering", "Preparing", "PXE Booting")
+	m.Allocation.Reinstall, m.CrashLoop, m.FailedMachineReclaim, m.Liveliness = true, true, true, "Unknown"
+	m.LastError = &m.Events[3]
+	f.facts.machines[m.ID] = m
+	issues := conditionOf(f.project(f.allocated(m), nil), infrastructure.ConditionMetalIssues)
+	require.NotNil(t, issues)
+	for _, kind := range metal.IssueKinds {
+		isOfInstallation := kind == metal.IssueCrashLoop || kind == metal.IssueLastEventError
+		assert.Equal(t, !isOfInstallation && kind != metal.IssueDead, strings.Contains(issues.Message, string(kind)+": "), kind)
+	}
+}
+
+// Of an earlier allocation, which may have been another project's, nothing is said.
+func TestMetalIssues_RecordedErrorOfEarlierAllocation(t *testing.T) {
+	t.Parallel()
+	for folder, recording := range map[string]string{"exchanges": "535", "exchanges-2": "376"} {
+		f := newFixture(t)
+		m := recordedIn(t, folder, recording)
+		require.NotNil(t, m.LastError)
+		require.True(t, m.LastError.Time.Before(m.Allocation.Created))
+		f.facts.machines[m.ID] = m
+		issues := conditionOf(f.project(f.allocated(m), nil), infrastructure.ConditionMetalIssues)
+		require.NotNil(t, issues)
+		assert.Contains(t, issues.Message, "CrashLoop: machine is in a provisioning crash loop")
+		assert.NotContains(t, issues.Message, "(event")
+		assert.NotContains(t, issues.Message, m.LastError.Time.UTC().Format(time.RFC3339))
+	}
+}
+
+func TestMetalIssues_AreDated(t *testing.T) {
+	t.Parallel()
+	now, start := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC), time.Date(2026, 11, 22, 13, 0, 0, 0, time.UTC)
+	duplicate := sharing{Addresses: []string{"10.0.0.2"}}
+	failed := func(m *metal.Machine) {
+		m.LastError = &metal.Event{Event: "Crashed", Time: created.Add(time.Hour)}
+	}
+	silent := func(m *metal.Machine) { m.Liveliness, m.LastEventTime = "Unknown", created.Add(3*time.Hour) }
+	for name, c := range map[string]struct {
+		change   func(m *metal.Machine)
+		shared   sharing
+		observed bool
+		since    time.Time
+	}{
+		"address":                {func(*metal.Machine) {}, duplicate, true, now},
+		"address after a start":  {func(*metal.Machine) {}, duplicate, false, start},
+		"last error":             {failed, sharing{}, true, created.Add(time.Hour)},
+		"last error at a start":  {failed, sharing{}, false, created.Add(time.Hour)},
+		"silent":                 {silent, sharing{}, true, created.Add(3 * time.Hour)},
+		"silent, and an address": {silent, duplicate, true, created.Add(3 * time.Hour)},
+		"silent since before it was allocated": {func(m *metal.Machine) {
+			m.Events, m.Liveliness, m.LastEventTime = m.Events[2:], "Dead", created.Add(-time.Hour)
+		}, sharing{}, false, created},
+		"crash loop": {func(m *metal.Machine) { withSteps(m, "PXE Booting", "PXE Booting").CrashLoop = true }, sharing{}, true,
+			created.Add(time.Hour + time.Minute)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			m := phonedHome()
+			record := f.allocated(m)
+			if c.observed {
+				f.facts.machines[m.ID] = phonedHome()
+			}
+			before := f.project(record, nil)
+			require.Nil(t, conditionOf(before, infrastructure.ConditionMetalIssues))
+			c.change(m)
+			f.facts.machines[m.ID], f.source.Duplicates = m, c.shared
+			shown := f.project(record, before)
+			issues := conditionOf(shown, infrastructure.ConditionMetalIssues)
+			require.NotNil(t, issues)
+			assert.Equal(t, c.since.Truncate(time.Second), issues.LastTransitionTime.Time)
+			f.clock.SetTime(now.Add(time.Hour))
+			assert.Equal(t, shown, f.project(record, shown))
 		})
 	}
 }

@@ -17,10 +17,26 @@ import (
 
 // Metal returns the live half of a machine that is allocated.
 func Metal(m *metal.Machine, managed bool) *infrastructure.Metal {
-	return metalOf(m, m.Steps(), managed)
+	return metalOf(observe(m, time.Time{}), managed)
 }
 
-func metalOf(m *metal.Machine, steps []metal.Event, managed bool) *infrastructure.Metal {
+// observed is a machine as it was observed.
+type observed struct {
+	live  *metal.Machine
+	steps []metal.Event
+	// reinstallation is how far that is, and requested is when it was requested last; zero if that
+	// is not known.
+	reinstallation metal.Reinstallation
+	requested      time.Time
+}
+
+func observe(m *metal.Machine, requested time.Time) observed {
+	steps := m.Steps()
+	return observed{live: m, steps: steps, reinstallation: m.Reinstallation(steps, requested), requested: requested}
+}
+
+func metalOf(o observed, managed bool) *infrastructure.Metal {
+	m, steps := o.live, o.steps
 	live := &infrastructure.Metal{
 		MachineID:            m.ID,
 		Managed:              managed,
@@ -29,7 +45,7 @@ func metalOf(m *metal.Machine, steps []metal.Event, managed bool) *infrastructur
 		Size:                 m.Size,
 		Phase:                phaseOf(steps),
 		Liveliness:           m.Liveliness,
-		CrashLoop:            m.CrashLoop && m.Reinstallation(steps) != metal.ReinstallInstalling,
+		CrashLoop:            m.CrashLoop && o.reinstallation != metal.ReinstallInstalling,
 		FailedMachineReclaim: m.FailedMachineReclaim,
 		Locked:               m.State == metal.StateLocked,
 		Tags:                 slices.Clone(m.Tags),

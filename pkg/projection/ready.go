@@ -77,11 +77,12 @@ func notAllocatedState(created time.Time, conditions []metav1.Condition) conditi
 }
 
 // liveState is the condition Ready of a machine that is allocated to its object.
-func liveState(m *metal.Machine, steps []metal.Event, created time.Time) conditionState {
+func liveState(o observed, created time.Time) conditionState {
+	m, steps := o.live, o.steps
 	home := metal.LastPhonedHome(steps)
 	v := conditionState{status: metav1.ConditionFalse, since: notReadySince(steps, home, created)}
 	switch {
-	case m.Reinstallation(steps) == metal.ReinstallInstalling:
+	case o.reinstallation == metal.ReinstallInstalling:
 		// Until it has phoned home, the metal-api shows a crash loop.
 		v.reason = infrastructure.ReasonReinstalling
 		v.message = fmt.Sprintf("Reinstalling: phase is %q; waiting for the machine to phone home.", phaseOf(steps))

@@ -331,10 +331,11 @@ const (
 	ReasonOperationRefused = "Refused"
 )
 
-// Reasons of Reinstalling.
+// Reasons of Reinstalling. CrashLoop is shared with Ready: the metal-api has the machine marked, and
+// it crashed, or returned to an earlier step, since it phoned home last.
 const (
-	// ReasonReinstallMarked: the metal-api has the machine marked, and its operating system
-	// still runs: its next boot from the network installs the image.
+	// ReasonReinstallMarked: the metal-api has the machine marked, and the installation has not
+	// begun: its next boot from the network installs the image.
 	ReasonReinstallMarked = "Marked"
 	// ReasonReinstallInstalling: the machine has left its operating system, and has not phoned
 	// home since.

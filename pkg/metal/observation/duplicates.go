@@ -5,6 +5,7 @@ package observation
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
@@ -166,7 +167,8 @@ func (o *Observer) countIssues() map[metal.IssueKind]int {
 			continue
 		}
 		for _, m := range o.facts.machinesInProject(project) {
-			for _, issue := range m.Issues(m.Steps(), o.Duplicates(m)) {
+			steps := m.Steps()
+			for _, issue := range m.Issues(steps, m.Reinstallation(steps, time.Time{}), o.Duplicates(m)) {
 				count[issue]++
 			}
 		}

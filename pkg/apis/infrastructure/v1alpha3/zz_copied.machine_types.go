@@ -218,8 +218,8 @@ type MetalStackMachineStatus struct {
 	//     when an event of the machine followed, EventObserved; Unknown with Requested or
 	//     OutcomeUncertain; False with Refused.
 	//   - Reinstalling is True while the machine is marked for a reinstallation, with Marked while
-	//     its operating system still runs, and Installing until it has phoned home. Otherwise it
-	//     does not exist.
+	//     it has not begun, Installing until the machine has phoned home, and CrashLoop if it
+	//     crashed or returned to an earlier step. Otherwise it does not exist.
 	//   - MetalIssues is True while the machine has issues that an operator of metal-stack looks
 	//     after: CrashLoop, FailedReclaim, Dead, Silent, LastEventError, DuplicateAddress,
 	//     DuplicateASN, or SeveralIssues. Otherwise it does not exist.
