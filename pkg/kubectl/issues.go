@@ -59,7 +59,7 @@ func newIssues(s *session) *cobra.Command {
 			return out.printList(s.Out, found)
 		}
 		if len(found) == 0 {
-			s.note("No issues found%s, of %d objects.", s.where(client, l), len(all))
+			s.note("No issues found in %s, of %d objects.", s.where(client, l), len(all))
 			return nil
 		}
 		style := s.Style
@@ -74,9 +74,9 @@ func newIssues(s *session) *cobra.Command {
 // where says which namespaces a list covers.
 func (s *session) where(client *fleet.Client, l listOptions) string {
 	if l.allNamespaces {
-		return " in all namespaces"
+		return "all namespaces"
 	}
-	return " in namespace " + client.Namespace
+	return "namespace " + client.Namespace
 }
 
 func (s *session) issueTable(found []*fleet.Object, namespaces, wide bool) render.Table {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/kubectl/fleet"
@@ -41,7 +42,7 @@ func newList(s *session) *cobra.Command {
 			return out.printList(s.Out, all)
 		}
 		if len(all) == 0 {
-			s.note("No machines or firewalls found%s.", s.where(client, l))
+			s.note("No machines or firewalls found in %s.", s.where(client, l))
 			return nil
 		}
 		style := s.Style
@@ -113,10 +114,10 @@ func leaf(o *fleet.Object, namespaces, wide bool) render.Node {
 	if namespaces {
 		text = o.Namespace + "/" + o.Name
 	}
-	ready, color := "False", render.Warning
+	ready, color := readiness(o), render.Warning
 	switch {
-	case o.IsTrue(infrastructure.ConditionReady):
-		ready, color = "True", render.Good
+	case ready == metav1.ConditionTrue:
+		color = render.Good
 	case o.IsTrue(infrastructure.ConditionMetalIssues):
 		color = render.Bad
 	}
@@ -125,7 +126,7 @@ func leaf(o *fleet.Object, namespaces, wide bool) render.Node {
 		size, image, liveliness, id = cmp.Or(m.Size, size), cmp.Or(m.Image, image), m.Liveliness, m.MachineID
 	}
 	node := render.Node{Text: text, Cells: []render.Cell{
-		{Text: o.Kind.Short}, {Text: ready, Color: color}, {Text: o.Phase()},
+		{Text: o.Kind.Short}, {Text: string(ready), Color: color}, {Text: o.Phase()},
 		{Text: strings.Join(notes(o), ", "), Color: render.Warning},
 		{Text: size}, {Text: o.Cluster()}, {Text: o.Address()}, {Text: image},
 	}}
@@ -133,6 +134,14 @@ func leaf(o *fleet.Object, namespaces, wide bool) render.Node {
 		node.Cells = append(node.Cells, render.Cell{Text: liveliness}, render.Cell{Text: id})
 	}
 	return node
+}
+
+// readiness is the status of the condition Ready.
+func readiness(o *fleet.Object) metav1.ConditionStatus {
+	if c := o.Condition(infrastructure.ConditionReady); c != nil {
+		return c.Status
+	}
+	return metav1.ConditionUnknown
 }
 
 // notes are what a person should know of an object at a glance, the worst first.
@@ -156,17 +165,21 @@ func notes(o *fleet.Object) []string {
 	return all
 }
 
-// summary counts objects, and those that are not ready.
+// summary counts objects, those that are not ready, and those of which that is not known.
 func summary(members []*fleet.Object) string {
-	machines, firewalls, notReady, issues := 0, 0, 0, 0
+	machines, firewalls, notReady, unknown, issues := 0, 0, 0, 0, 0
 	for _, o := range members {
 		if o.Kind == fleet.Firewall {
 			firewalls++
 		} else {
 			machines++
 		}
-		if !o.IsTrue(infrastructure.ConditionReady) {
+		switch readiness(o) {
+		case metav1.ConditionTrue:
+		case metav1.ConditionFalse:
 			notReady++
+		default:
+			unknown++
 		}
 		if o.IsTrue(infrastructure.ConditionMetalIssues) {
 			issues++
@@ -184,6 +197,9 @@ func summary(members []*fleet.Object) string {
 	text := strings.Join(parts, ", ")
 	if notReady > 0 {
 		text += fmt.Sprintf(", %d not ready", notReady)
+	}
+	if unknown > 0 {
+		text += fmt.Sprintf(", %d unknown", unknown)
 	}
 	if issues > 0 {
 		text += fmt.Sprintf(", %d with issues", issues)

@@ -64,6 +64,19 @@ func TestList_FitsTheTerminal(t *testing.T) {
 	golden(t, "ls-wide", s.runAt(terminal{style: render.Style{Width: 80}}, "ls", "-o", "wide").stdout)
 }
 
+func TestList_ShowsThatReadyIsUnknown(t *testing.T) {
+	t.Parallel()
+	s := shop(t)
+	s.machines[0].Status.Conditions = []metav1.Condition{condition("Ready", "Unknown", "NotObserved", "", time.Minute)}
+	s.machines[1].Status.Conditions = nil
+	s.walls[0].Status.Conditions[0].Status = metav1.ConditionFalse
+	o := s.run("ls")
+	assert.Contains(t, o.stdout, "fra-01: 2 machines, 1 firewall, 1 not ready, 2 unknown\n")
+	assert.Regexp(t, `worker-1 +machine +Unknown +Phoned Home`, o.stdout)
+	assert.Regexp(t, `0009 +machine +Unknown`, o.stdout)
+	assert.Regexp(t, `shop-1 +firewall +False`, o.stdout)
+}
+
 func TestIssues_FitTheTerminal(t *testing.T) {
 	t.Parallel()
 	s := manyKinds(t)
