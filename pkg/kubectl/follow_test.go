@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	clocktesting "k8s.io/utils/clock/testing"
@@ -76,12 +77,54 @@ func TestLog_FollowResumesAfterTheWatchEnds(t *testing.T) {
 	clock := clocktesting.NewFakeClock(now)
 	done := s.begin(terminal{clock: clock}, "log", "worker-1", "-f")
 	close(s.watchBegun())
-	require.Eventually(t, clock.HasWaiters, timeout, time.Millisecond)
+	require.Eventually(t, func() bool { return clock.Waiters() == 2 }, timeout, time.Millisecond, "beside the ticker, the delay")
 	clock.Step(time.Second)
 	s.watchBegun() <- watchEvent{watch.Deleted, s.machines[0]}
 	o := end(t, done)
 	assert.Zero(t, o.code, o.stderr)
 	assert.Equal(t, 3, strings.Count(o.stdout, "\n"), "nothing is printed twice: %s", o.stdout)
+}
+
+func TestLog_FollowReadsAgainWhatCouldNotBeRead(t *testing.T) {
+	t.Parallel()
+	s := shop(t)
+	const path = "metalstackmachines/worker-1/log"
+	s.on("GET "+path, http.StatusOK, v1alpha4.MachineLog{})
+	clock := clocktesting.NewFakeClock(now)
+	done := s.begin(terminal{clock: clock}, "log", "worker-1", "-f")
+	w := s.watchBegun()
+	busy := apierrors.NewTooManyRequests("too many look-ups", 1)
+	s.on("GET "+path, http.StatusTooManyRequests, busy.Status())
+	w <- watchEvent{watch.Modified, s.with("Planned Reboot", at(0))}
+	read := func(n int) {
+		t.Helper()
+		require.Eventually(t, func() bool { return s.gets(path) >= n }, timeout, time.Millisecond)
+	}
+	read(2)
+	clock.Step(owedInterval)
+	read(3)
+	s.on("GET "+path, http.StatusOK, v1alpha4.MachineLog{Events: []v1alpha4.MetalEvent{{Event: "Planned Reboot", Time: at(0)}}})
+	clock.Step(owedInterval)
+	read(4)
+	clock.Step(owedInterval) // nothing is owed any more
+	w <- watchEvent{watch.Deleted, s.machines[0]}
+	o := end(t, done)
+	assert.Equal(t, "2026-11-29T12:00:00Z  Planned Reboot\n", o.stdout)
+	assert.Equal(t, "warning: the log cannot be read now, and is read again: too many look-ups\nmetalstackmachine/worker-1 is gone.\n", o.stderr)
+	assert.Equal(t, 4, s.gets(path))
+}
+
+// Only Phoned Home is sent again and again by a machine that runs.
+func TestLog_FollowPrintsOtherEventsEachTime(t *testing.T) {
+	t.Parallel()
+	s := shop(t)
+	s.on("GET metalstackmachines/worker-1/log", http.StatusOK, v1alpha4.MachineLog{Events: []v1alpha4.MetalEvent{
+		{Event: "PXE Booting", Time: at(4 * time.Minute)}, {Event: "PXE Booting", Time: at(3 * time.Minute)},
+		{Event: "Phoned Home", Time: at(2 * time.Minute)}, {Event: "Phoned Home", Time: at(time.Minute)},
+	}})
+	done := s.begin(terminal{}, "log", "worker-1", "-f")
+	s.watchBegun() <- watchEvent{watch.Deleted, s.machines[0]}
+	assert.Equal(t, "2026-11-29T11:56:00Z  PXE Booting\n2026-11-29T11:57:00Z  PXE Booting\n2026-11-29T11:58:00Z  Phoned Home\n", end(t, done).stdout)
 }
 
 func TestLog_FollowOfUnknownNameFails(t *testing.T) {
@@ -116,6 +159,48 @@ func TestWait_PhonedHomeIsAfterTheLastAction(t *testing.T) {
 	o = end(t, done)
 	assert.Zero(t, o.code, o.stderr)
 	assert.Contains(t, o.stderr, "metalstackmachine/worker-1: Planned Reboot\n")
+}
+
+// A machine that was on already, or whose boot from the disk is no new event, sends no event
+// after it was switched on.
+func TestWait_PhonedHomeAfterPowerOnWithoutANewEvent(t *testing.T) {
+	t.Parallel()
+	start := func(t *testing.T, state v1alpha4.PowerState, observed *metav1.Time) *fakeServer {
+		s := shop(t)
+		m := s.with("Phoned Home", at(time.Hour))
+		m.Status.LastOperation = &v1alpha4.MachineOperation{Action: "On", RequestTime: &metav1.MicroTime{Time: now}, Outcome: v1alpha4.OperationSent}
+		s.on("GET metalstackmachines/worker-1/power", http.StatusOK, v1alpha4.MachinePower{Status: v1alpha4.MachinePowerStatus{State: state, ObservedTime: observed}})
+		return s
+	}
+	s := start(t, "On", at(time.Minute)) // old
+	clock := clocktesting.NewFakeClock(now)
+	done := s.begin(terminal{clock: clock}, "wait", "worker-1", "--for=phoned-home")
+	s.watchBegun()
+	s.on("GET metalstackmachines/worker-1/power", http.StatusOK, v1alpha4.MachinePower{Status: v1alpha4.MachinePowerStatus{State: "On", ObservedTime: at(-time.Minute)}})
+	clock.Step(powerInterval)
+	o := end(t, done)
+	assert.Zero(t, o.code, o.stderr)
+	assert.Contains(t, o.stderr, "no report that it is on since the last action\n")
+
+	// It was silent, and sends events again.
+	s = start(t, "Off", at(time.Minute))
+	m := s.machines[0]
+	m.Status.Metal.Liveliness, m.Status.Conditions[0].Status = "Unknown", metav1.ConditionFalse
+	done = s.begin(terminal{}, "wait", "worker-1", "--for=phoned-home")
+	w := s.watchBegun()
+	again := m.DeepCopy()
+	again.Status.Metal.Liveliness, again.Status.Conditions[0].Status = "Alive", metav1.ConditionTrue
+	w <- watchEvent{watch.Modified, again}
+	assert.Zero(t, end(t, done).code)
+
+	// After a reset, that does not count: it has an event.
+	s = start(t, "On", at(-time.Minute))
+	s.machines[0].Status.LastOperation.Action = "Reset"
+	clock = clocktesting.NewFakeClock(now)
+	done = s.begin(terminal{clock: clock}, "wait", "worker-1", "--for=phoned-home", "--timeout=1m")
+	s.watchBegun()
+	clock.Step(time.Minute)
+	assert.Contains(t, end(t, done).stderr, "not phoned-home after 1m0s; last seen: Phoned Home, as before the last action")
 }
 
 func TestWait_GoalsThatAreReachedAlready(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
@@ -100,15 +101,20 @@ type logFollower struct {
 	seen       v1alpha4.MetalEvent
 	allocation string
 	uid        types.UID
+	// owed is true while the log has not been read since.
+	owed bool
 	// printed are the events that the last log had.
 	printed map[string]bool
 	last    string
 }
 
+// owedInterval is how often a log is read that could not be read when it had to be.
+const owedInterval = 10 * time.Second
+
 // followLog prints the log whenever the object shows another last event.
 func (s *session) followLog(ctx context.Context, client *fleet.Client, ref fleet.Reference) error {
 	f := &logFollower{session: s, client: client, ref: ref, printed: map[string]bool{}}
-	err := client.Follow(ctx, ref, 0, f.observe)
+	err := client.Follow(ctx, ref, owedInterval, f.observe)
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}
@@ -132,19 +138,23 @@ func (f *logFollower) observe(ctx context.Context, o *fleet.Object) (bool, error
 		}
 	}
 	first := f.uid == ""
-	if !first && sameEvent(event, f.seen) && allocation == f.allocation && o.UID == f.uid {
+	if !first && !f.owed && sameEvent(event, f.seen) && allocation == f.allocation && o.UID == f.uid {
 		return false, nil
 	}
 	f.seen, f.allocation, f.uid = event, allocation, o.UID
 	log, err := f.client.Log(ctx, f.ref)
-	if err != nil {
-		if first {
-			return false, err
+	switch {
+	case err == nil:
+	case first, apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
+		return false, err
+	default:
+		if !f.owed {
+			f.note("warning: the log cannot be read now, and is read again: %s", err)
 		}
-		f.note("warning: the log cannot be read now: %s", clean(err.Error()))
-		f.seen = v1alpha4.MetalEvent{}
+		f.owed = true
 		return false, nil
 	}
+	f.owed = false
 	f.print(log.Events)
 	return false, nil
 }
@@ -153,15 +163,15 @@ func sameEvent(a, b v1alpha4.MetalEvent) bool {
 	return a.Event == b.Event && a.Message == b.Message && a.Time.Equal(b.Time)
 }
 
-// print prints what is new. A repetition of the event that was printed last is not: a machine
-// that runs may send one again and again.
+// print prints what is new. Another Phoned Home after one is not: a machine that runs sends it
+// again and again.
 func (f *logFollower) print(events []v1alpha4.MetalEvent) {
 	there := map[string]bool{}
 	for _, e := range events {
 		key := timeOf(e) + "\x00" + e.Event + "\x00" + e.Message
 		there[key] = true
 		kind := e.Event + "\x00" + e.Message
-		if !f.printed[key] && kind != f.last {
+		if !f.printed[key] && (e.Event != infrastructure.PhasePhonedHome || kind != f.last) {
 			line := fmt.Sprintf("%-20s  %-18s  %s", timeOf(e), clean(e.Event), clean(e.Message))
 			fmt.Fprintln(f.Out, strings.TrimRight(line, " "))
 		}

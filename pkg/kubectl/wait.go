@@ -44,7 +44,8 @@ func newWait(s *session) *cobra.Command {
 		Short: "Wait until a machine has phoned home, is ready, is released, or is off",
 		Long: `Wait until a machine reaches a goal:
 
-  phoned-home  its operating system has reported, after the power action or reinstallation that was requested last
+  phoned-home  its operating system has reported, after the power action or reinstallation that was requested last;
+               after "power on", which does nothing if it is on, also if it is ready and reported to be on
   ready        its condition Ready is True
   released     its object is gone, or its metal was released
   power=off    its controller (BMC) has reported that it is off, after the power action that was requested last
@@ -76,10 +77,10 @@ type waiter struct {
 	ref     fleet.Reference
 	goal    string
 	timeout time.Duration
-	// state is what was seen last; begun is true once the object was, and left once it was in
-	// another phase than Phoned Home.
-	state       string
-	begun, left bool
+	// state is what was seen last, as one line; begun is true once the object was, left once it
+	// was in another phase than Phoned Home, and silent once it did not send events.
+	state               string
+	begun, left, silent bool
 }
 
 func (w *waiter) wait(ctx context.Context) error {
@@ -95,7 +96,7 @@ func (w *waiter) wait(ctx context.Context) error {
 		}
 	}()
 	every := time.Duration(0)
-	if strings.HasPrefix(w.goal, "power=") {
+	if strings.HasPrefix(w.goal, "power=") || w.goal == forPhonedHome {
 		every = powerInterval
 	}
 	err := w.client.Follow(ctx, w.ref, every, w.observe)
@@ -131,7 +132,7 @@ func (w *waiter) observe(ctx context.Context, o *fleet.Object) (bool, error) {
 	done, state := false, phase
 	switch w.goal {
 	case forPhonedHome:
-		done = w.phonedHome(o)
+		done, state = w.phonedHome(ctx, o)
 	case forReady:
 		c := o.Condition(infrastructure.ConditionReady)
 		if c != nil {
@@ -145,9 +146,9 @@ func (w *waiter) observe(ctx context.Context, o *fleet.Object) (bool, error) {
 			return false, err
 		}
 	}
-	if state != w.state {
+	if state = clean(state); state != w.state {
 		w.state = state
-		w.note("%s: %s", w.ref, clean(state))
+		w.note("%s: %s", w.ref, state)
 	}
 	if !done && phase == infrastructure.PhaseGone && w.goal != forReleased {
 		return false, fmt.Errorf("%s has no metal any more: the allocation ended without a release by this API", w.ref)
@@ -157,13 +158,44 @@ func (w *waiter) observe(ctx context.Context, o *fleet.Object) (bool, error) {
 
 // phonedHome returns whether the operating system has reported since the operation that was
 // requested last: by the time of its event, or because the machine was seen in another phase.
-func (w *waiter) phonedHome(o *fleet.Object) bool {
-	if o.Phase() != infrastructure.PhasePhonedHome {
+func (w *waiter) phonedHome(ctx context.Context, o *fleet.Object) (done bool, state string) {
+	phase := o.Phase()
+	if phase != infrastructure.PhasePhonedHome {
 		w.left = true
-		return false
+		return false, phase
 	}
+	w.silent = w.silent || o.Metal.Liveliness != alive
 	requested, concerned := restarted(o)
-	return !concerned || w.left || o.Metal.LastEvent != nil && isSince(o.Metal.LastEvent.Time, requested)
+	switch {
+	case !concerned, w.left, o.Metal.LastEvent != nil && isSince(o.Metal.LastEvent.Time, requested):
+		return true, phase
+	case o.LastOperation.Action == string(v1alpha4.PowerOn):
+		return w.isOn(ctx, o, requested)
+	}
+	return false, phase + ", as before the last action"
+}
+
+// alive is the liveliness of a machine that sends events.
+const alive = "Alive"
+
+// isOn returns whether a machine that has phoned home before it was switched on runs: it was on
+// already, or has booted from its disk, which is no event if it has not sent another since.
+func (w *waiter) isOn(ctx context.Context, o *fleet.Object, requested time.Time) (done bool, state string) {
+	phase := o.Phase()
+	switch {
+	case o.Metal.Liveliness != alive || !o.IsTrue(infrastructure.ConditionReady):
+		return false, phase + ", and not ready"
+	case w.silent:
+		return true, phase
+	}
+	power, err := w.client.PowerState(ctx, w.ref)
+	switch {
+	case err != nil:
+		return false, phase + ", and power cannot be read: " + err.Error()
+	case power.Status.State == v1alpha4.PowerStateOn && isSince(power.Status.ObservedTime, requested):
+		return true, phase
+	}
+	return false, phase + ", and no report that it is on since the last action"
 }
 
 // isSince compares a time that was shown, in seconds, with one that has a fraction.
@@ -193,7 +225,7 @@ func (w *waiter) power(ctx context.Context, o *fleet.Object) (bool, string, erro
 		if w.state == "" || !fleet.Temporary(err) {
 			return false, "", err
 		}
-		return false, "power cannot be read: " + clean(err.Error()), nil
+		return false, "power cannot be read: " + err.Error(), nil
 	}
 	want := v1alpha4.PowerStateOff
 	if w.goal == forPowerOn {
