@@ -77,12 +77,10 @@ func (o *adoptOptions) run(cmd *cobra.Command, s *session, out *output, args []s
 	if !out.forPeople() {
 		return out.print(s.Out, obj, adopted)
 	}
-	suffix := ""
 	if o.dryRun != "none" {
-		suffix = " (" + o.dryRun + " dry run)"
-	}
-	s.printf("%s created for machine %s%s\n", adopted, discovered.Metal.MachineID, suffix)
-	if suffix == "" {
+		s.printf("%s created for machine %s (%s dry run)\n", adopted, discovered.Metal.MachineID, o.dryRun)
+	} else {
+		s.printf("%s created for machine %s\n", adopted, discovered.Metal.MachineID)
 		if ref.Kind == fleet.Firewall {
 			s.note("It is adopted when its cluster has a firewallSpec that it matches.")
 		} else {

@@ -147,10 +147,19 @@ func printError(env Environment, err error) {
 		}
 		fmt.Fprintln(env.ErrOut, prefix+oneline.Sanitize(err.Error(), maxError))
 	} else {
-		fmt.Fprintln(env.ErrOut, prefix+printers.EscapeTerminal(err.Error()))
+		fmt.Fprintln(env.ErrOut, prefix+cleanLines(err.Error()))
 	}
 	var explained *fleet.Explained
 	if errors.As(err, &explained) {
-		fmt.Fprintln(env.ErrOut, explained.Hint)
+		fmt.Fprintln(env.ErrOut, cleanLines(explained.Hint))
 	}
+}
+
+// cleanLines keeps the lines of a text, and no other control character.
+func cleanLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = oneline.Sanitize(line, maxError)
+	}
+	return strings.Join(lines, "\n")
 }

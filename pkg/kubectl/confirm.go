@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/kubectl/fleet"
 )
 
 var errNotConfirmed = errors.New("not confirmed: nothing was sent")
@@ -18,6 +20,7 @@ func (s *session) confirm(ctx context.Context, assumeYes bool, question string, 
 	if assumeYes {
 		return nil
 	}
+	question = clean(question)
 	if !s.Interactive {
 		return fmt.Errorf("nothing was sent: the input is no terminal, and this has to be confirmed, or --yes given: %s", question)
 	}
@@ -37,6 +40,11 @@ func (s *session) confirm(ctx context.Context, assumeYes bool, question string, 
 // confirmAction asks whether to do what stops a running machine.
 func (s *session) confirmAction(ctx context.Context, assumeYes bool, question string) error {
 	return s.confirm(ctx, assumeYes, question+" [y/N]", "y", "Y", "yes")
+}
+
+// confirmName asks for the name of the object, before what cannot be undone.
+func (s *session) confirmName(ctx context.Context, assumeYes bool, what string, ref fleet.Reference) error {
+	return s.confirm(ctx, assumeYes, fmt.Sprintf("%s: to confirm, type its name, %s:", what, ref.Name), ref.Name)
 }
 
 // readLine reads a line, and gives up when ctx ends.

@@ -3,6 +3,8 @@
 package kubectl
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 )
 
@@ -32,8 +34,8 @@ Standard output has the password and nothing else. That you read it, and why, be
 			return err
 		}
 		s.note("That the console password of %s was read is recorded in an Event, with your name and the reason.", ref)
-		s.printf("%s\n", password)
-		return nil
+		_, err = fmt.Fprintln(s.Out, password)
+		return err
 	}
 	return cmd
 }

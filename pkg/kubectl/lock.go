@@ -25,9 +25,11 @@ A deletion of the object waits meanwhile. With --show, the lock is shown and not
 
 func newUnlock(s *session) *cobra.Command {
 	return lockCommand(s, &cobra.Command{
-		Use:     "unlock NAME",
-		Short:   "Unlock a machine",
-		Long:    "Unlock a machine in metal-stack. If its object is being deleted, the machine is released then.",
+		Use:   "unlock NAME",
+		Short: "Unlock a machine",
+		Long: `Unlock a machine in metal-stack.
+
+If its object is being deleted, the lock is what keeps the machine: without it, the machine is released, and its disks are wiped. Then this asks for the name of the machine.`,
 		Example: `  kubectl metal unlock worker-1 --reason "incident 4711 is closed"`,
 	}, false)
 }
@@ -35,12 +37,14 @@ func newUnlock(s *session) *cobra.Command {
 func lockCommand(s *session, cmd *cobra.Command, lock bool) *cobra.Command {
 	var t target
 	var reason string
-	var show bool
+	var show, yes bool
 	t.addTo(s, cmd)
 	out := addOutput(cmd, false)
 	addReason(cmd, &reason, "It is required, and becomes the description of the machine's state in metal-stack.")
 	if lock {
 		cmd.Flags().BoolVar(&show, "show", false, "Show the lock, and change nothing.")
+	} else {
+		cmd.Flags().BoolVarP(&yes, "yes", "y", false, "Do not ask for the name of a machine whose object is being deleted.")
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := out.check(); err != nil {
@@ -53,7 +57,15 @@ func lockCommand(s *session, cmd *cobra.Command, lock bool) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		answer, err := lockOf(cmd.Context(), client, ref, reason, lock, show)
+		var answer *v1alpha4.MachineLock
+		switch {
+		case show:
+			answer, err = client.LockState(cmd.Context(), ref)
+		case lock:
+			answer, err = client.Lock(cmd.Context(), ref, reason)
+		default:
+			answer, err = s.unlock(cmd.Context(), client, ref, reason, yes)
+		}
 		if err != nil {
 			return err
 		}
@@ -73,12 +85,18 @@ func lockCommand(s *session, cmd *cobra.Command, lock bool) *cobra.Command {
 	return cmd
 }
 
-func lockOf(ctx context.Context, client *fleet.Client, ref fleet.Reference, reason string, lock, show bool) (*v1alpha4.MachineLock, error) {
-	switch {
-	case show:
-		return client.LockState(ctx, ref)
-	case lock:
-		return client.Lock(ctx, ref, reason)
+// unlock unlocks the machine of the object that is read here. If the object is being deleted, it
+// asks first.
+func (s *session) unlock(ctx context.Context, client *fleet.Client, ref fleet.Reference, reason string, assumeYes bool) (*v1alpha4.MachineLock, error) {
+	obj, err := client.Get(ctx, ref)
+	if err != nil {
+		return nil, err
 	}
-	return client.Unlock(ctx, ref, reason)
+	if obj.DeletionTimestamp != nil {
+		s.note("%s is being deleted: without the lock, the machine is released, and its disks are wiped.", ref)
+		if err := s.confirmName(ctx, assumeYes, "Unlock "+s.fullName(client, obj), ref); err != nil {
+			return nil, err
+		}
+	}
+	return client.Unlock(ctx, ref, obj.UID, reason)
 }

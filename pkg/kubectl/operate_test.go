@@ -9,10 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/yaml"
 
-	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
@@ -86,50 +84,7 @@ func TestLock_LocksShowsAndUnlocks(t *testing.T) {
 	made := s.made()
 	require.Len(t, made, 2)
 	assert.Equal(t, "reason=case+closed", made[1].Query)
-}
-
-func TestReinstall_AsksForTheNameAfterTheServersChecks(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		at   terminal
-		args []string
-		code int
-		sent []string // queries
-		says string
-	}{
-		{terminal{interactive: true, input: "worker-1\n"}, nil, 0, []string{"dryRun=All", ""}, "All data on the disk of metalstackmachine/worker-1 are lost"},
-		{terminal{interactive: true, input: "y\n"}, nil, 1, []string{"dryRun=All"}, "not confirmed"},
-		{terminal{interactive: true, input: "worker-2\n"}, nil, 1, []string{"dryRun=All"}, "not confirmed"},
-		{terminal{}, nil, 1, []string{"dryRun=All"}, "the input is no terminal"},
-		{terminal{}, []string{"--yes", "--force"}, 0, []string{"dryRun=All", ""}, "kubectl metal log worker-1 --follow"},
-		{terminal{}, []string{"--dry-run=server"}, 0, []string{"dryRun=All"}, ""},
-	} {
-		s := shop(t)
-		s.on("POST metalstackmachines/worker-1/reinstall", http.StatusCreated, v1alpha4.MachineReinstall{Status: v1alpha4.MachineReinstallStatus{Image: "ubuntu-24.04.20260101"}})
-		o := s.runAt(c.at, append([]string{"reinstall", "worker-1", "--image=ubuntu-24.04", "--reason=broken"}, c.args...)...)
-		assert.Equal(t, c.code, o.code, "%+v: %s", c, o.stderr)
-		assert.Contains(t, o.stderr, c.says)
-		var sent []string
-		for _, r := range s.made() {
-			sent = append(sent, r.Query)
-			assert.Equal(t, "uid-of-worker-1", r.Body["metadata"].(map[string]any)["uid"])
-		}
-		assert.Equal(t, c.sent, sent, "%+v", c)
-		if c.code == 0 {
-			assert.Contains(t, o.stdout, "ubuntu-24.04.20260101")
-		}
-	}
-}
-
-func TestReinstall_RefusalComesBeforeTheQuestion(t *testing.T) {
-	t.Parallel()
-	s := shop(t)
-	s.on("POST metalstackmachines/worker-1/reinstall", http.StatusConflict,
-		apierrors.NewConflict(infrastructure.Resource("metalstackmachines"), "worker-1", assert.AnError).Status())
-	o := s.runAt(terminal{interactive: true, input: "worker-1\n"}, "reinstall", "worker-1", "--image=i", "--reason=broken")
-	assert.Equal(t, 1, o.code)
-	assert.NotContains(t, o.stderr, "type its name")
-	assert.Contains(t, o.stderr, "Error from server (Conflict)")
+	assert.Equal(t, map[string]any{"uid": "uid-of-worker-1"}, made[1].Body["preconditions"])
 }
 
 func TestAdopt_CreatesTheObjectForADiscoveredMachine(t *testing.T) {

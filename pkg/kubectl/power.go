@@ -40,6 +40,11 @@ func powerCommands() []powerCommand {
 	}
 }
 
+// asks returns whether the object is read, and something may be asked, before the request.
+func (p powerCommand) asks() bool { return p.action != v1alpha4.PowerBootDisk }
+
+const bootPXEHelp = `An allocated machine that boots from the network is installed again: all of its disks are wiped, and the image of its allocation is installed, with the user data of the first installation. So this needs the right to reinstall and a reason, and asks for the name of the machine. A machine of a Machine of Cluster API is refused: "kubectl metal reinstall --force" is for that. The boot itself is not requested: it is the next one, whenever that is.`
+
 func newPower(s *session) *cobra.Command {
 	var t target
 	cmd := &cobra.Command{
@@ -124,10 +129,13 @@ func newPowerAction(s *session, p powerCommand) *cobra.Command {
 	addDryRun(cmd, &o.dryRun, "none|server")
 	cmd.Flags().StringVar(&o.requestID, "request-id", "", "Makes a command that is repeated with the same id one request, for as long as no other was made.")
 	switch {
-	case p.stops:
-		cmd.Flags().BoolVarP(&o.yes, "yes", "y", false, "Do not ask whether to stop a machine that runs.")
 	case p.wipes:
+		cmd.Long = p.short + ".\n\n" + bootPXEHelp
 		cmd.Flags().BoolVarP(&o.yes, "yes", "y", false, "Do not ask for the name of the machine.")
+	case p.stops:
+		cmd.Flags().BoolVarP(&o.yes, "yes", "y", false, "Do not ask, whatever is stopped or wiped.")
+	case p.asks():
+		cmd.Flags().BoolVarP(&o.yes, "yes", "y", false, "Do not ask for the name of a machine that is marked for a reinstallation.")
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := out.check(); err != nil {
@@ -154,22 +162,14 @@ func (o *powerOptions) run(ctx context.Context, s *session, out *output, args []
 		Spec:       v1alpha4.MachinePowerSpec{Action: o.action, Reason: o.reason, RequestID: o.requestID},
 	}
 	dryRun := o.dryRun == "server"
-	if o.stops || o.wipes {
+	if o.asks() {
 		obj, err := client.Get(ctx, ref)
 		if err != nil {
 			return err
 		}
 		request.UID = obj.UID
-		switch {
-		case dryRun:
-		case o.wipes:
-			s.note("The next boot of %s, whenever that is, wipes its disks, and installs the image of its allocation, with the user data of the first installation.", ref)
-			if err := s.confirm(ctx, o.yes, fmt.Sprintf("To have it boot from the network, type its name, %s:", ref.Name), ref.Name); err != nil {
-				return err
-			}
-		case obj.Phase() == infrastructure.PhasePhonedHome:
-			s.warnOfRunning(obj)
-			if err := s.confirmAction(ctx, o.yes, fmt.Sprintf("%s %s?", o.action, ref)); err != nil {
+		if !dryRun {
+			if err := o.confirm(ctx, s, client, obj, request); err != nil {
 				return err
 			}
 		}
@@ -192,22 +192,66 @@ func (o *powerOptions) run(ctx context.Context, s *session, out *output, args []
 	return nil
 }
 
-// warnOfRunning says what stops when a machine is stopped.
-func (s *session) warnOfRunning(obj *fleet.Object) {
-	s.note("%s runs (%s), and its operating system is not shut down.", obj.Reference(), obj.Phase())
+// confirm asks before a running machine is stopped, or its disks are wiped.
+func (o *powerOptions) confirm(ctx context.Context, s *session, client *fleet.Client, obj *fleet.Object, request *v1alpha4.MachinePower) error {
+	ref := obj.Reference()
+	what := fmt.Sprintf("%s %s", o.action, s.fullName(client, obj))
+	marked := obj.Condition(infrastructure.ConditionReinstalling)
+	isMarked := marked != nil && marked.Status == metav1.ConditionTrue
+	if !o.wipes && !isMarked && (!o.stops || !o.yes && s.isOff(ctx, client, obj)) {
+		return nil
+	}
+	if o.wipes && !o.yes {
+		// The server's checks come before the question.
+		if _, err := client.RequestPower(ctx, ref, request, true); err != nil {
+			return err
+		}
+	}
+	if o.wipes {
+		s.note("The next boot of %s, whenever that is, wipes all of its disks, and installs the image of its allocation again, with the user data of the first installation.", ref)
+	}
+	if isMarked {
+		s.note("%s is reinstalled (%s): %s", ref, marked.Reason, marked.Message)
+		s.note("Its next boot from the network wipes all of its disks.")
+	}
+	if o.stops {
+		s.warnOfStop(obj)
+	}
+	if o.wipes || isMarked {
+		return s.confirmName(ctx, o.yes, what, ref)
+	}
+	return s.confirmAction(ctx, o.yes, what+"?")
+}
+
+// isOff returns whether the machine was reported to be off since the operation that was
+// requested last, and is not ready. If it cannot be read, it may be on.
+func (s *session) isOff(ctx context.Context, client *fleet.Client, obj *fleet.Object) bool {
+	power, err := client.PowerState(ctx, obj.Reference())
+	if err != nil || power.Status.State != v1alpha4.PowerStateOff || obj.IsTrue(infrastructure.ConditionReady) {
+		return false
+	}
+	requested, concerned := restarted(obj)
+	return !concerned || isSince(power.Status.ObservedTime, requested)
+}
+
+// warnOfStop says what is interrupted when a machine is stopped.
+func (s *session) warnOfStop(obj *fleet.Object) {
+	switch phase := obj.Phase(); phase {
+	case infrastructure.PhasePhonedHome:
+		s.note("%s runs (%s), and its operating system is not shut down.", obj.Reference(), phase)
+	case "Installing", "Booting New Kernel":
+		s.note("%s is being installed (%s), and the installation is cut off.", obj.Reference(), phase)
+	default:
+		s.note("The phase of %s is %s: whatever runs on it is not shut down.", obj.Reference(), phase)
+	}
 	switch machine := obj.Machine(); {
 	case machine != "":
 		s.note("It is the node of Machine %s of Cluster %s: drain the Node in the workload cluster first (kubectl drain).", machine, obj.Cluster())
+	case obj.Kind == fleet.Firewall && obj.Cluster() != "":
+		s.note("It is a firewall of Cluster %s: the machines behind it have no connection meanwhile.", obj.Cluster())
 	case obj.Kind == fleet.Firewall:
-		s.note("It is a firewall%s: the machines behind it have no connection meanwhile.", ofCluster(obj))
+		s.note("It is a firewall: the machines behind it have no connection meanwhile.")
 	case obj.Cluster() != "":
 		s.note("It belongs to Cluster %s: if it is a Node, drain it first (kubectl drain).", obj.Cluster())
 	}
-}
-
-func ofCluster(obj *fleet.Object) string {
-	if obj.Cluster() == "" {
-		return ""
-	}
-	return " of Cluster " + obj.Cluster()
 }

@@ -58,64 +58,11 @@ func TestPower_RequestIsForTheObjectThatWasShown(t *testing.T) {
 func TestPower_SaysHowToFollow(t *testing.T) {
 	t.Parallel()
 	s := shop(t)
-	o := s.run("power", "cycle", "--firewall", "shop-1", "-y", "--namespace=team-a", "--context=here")
-	assert.Contains(t, o.stderr, "kubectl metal wait firewall/shop-1 --for=phoned-home --namespace=team-a --context=here\n")
-	assert.Contains(t, o.stderr, "kubectl metal log firewall/shop-1 --follow --namespace=team-a --context=here\n")
-}
-
-func TestPower_AsksBeforeARunningMachineStops(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		at    terminal
-		phase string
-		code  int
-		sent  int
-		says  string
-	}{
-		{terminal{interactive: true, input: "y\n"}, "Phoned Home", 0, 1, "drain the Node"},
-		{terminal{interactive: true, input: "\n"}, "Phoned Home", 1, 0, "not confirmed: nothing was sent"},
-		{terminal{interactive: true, input: ""}, "Phoned Home", 1, 0, "not confirmed"},
-		{terminal{input: "y\n"}, "Phoned Home", 1, 0, "nothing was sent: the input is no terminal, and this has to be confirmed, or --yes given: Off metalstackmachine/worker-1? [y/N]"},
-		{terminal{}, "Crashed", 0, 1, ""},
-	} {
-		s := shop(t)
-		s.machines[0].Status.Metal.Phase = c.phase
-		o := s.runAt(c.at, "power", "off", "worker-1")
-		assert.Equal(t, c.code, o.code, "%+v: %s", c, o.stderr)
-		assert.Len(t, s.made(), c.sent, "%+v", c)
-		assert.Contains(t, o.stderr, c.says)
-	}
-}
-
-// What only switches on, or changes the next boot, stops nothing.
-func TestPower_DoesNotAskForWhatStopsNothing(t *testing.T) {
-	t.Parallel()
-	s := shop(t)
-	for _, use := range []string{"on", "boot-disk", "boot-bios"} {
-		assert.Zero(t, s.run("power", use, "worker-1").code)
-	}
-}
-
-// A boot from the network is a reinstallation, and is confirmed as one.
-func TestPower_BootFromNetworkAsksForTheName(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		at   terminal
-		args []string
-		sent int
-		says string
-	}{
-		{terminal{interactive: true, input: "worker-1\n"}, []string{"--reason=broken"}, 1, "wipes its disks"},
-		{terminal{interactive: true, input: "y\n"}, []string{"--reason=broken"}, 0, "not confirmed: nothing was sent"},
-		{terminal{}, []string{"--reason=broken"}, 0, "nothing was sent: the input is no terminal"},
-		{terminal{}, []string{"--reason=broken", "-y"}, 1, "wipes its disks"},
-		{terminal{interactive: true, input: "worker-1\n"}, nil, 0, "--reason is required"},
-	} {
-		s := shop(t)
-		o := s.runAt(c.at, append([]string{"power", "boot-pxe", "worker-1"}, c.args...)...)
-		assert.Len(t, s.made(), c.sent, "%+v", c)
-		assert.Contains(t, o.stderr, c.says, "%+v", c)
-	}
+	o := s.run("power", "cycle", "--firewall", "shop-1", "-y", "--namespace=team-a", "--context=here", "--cluster=c")
+	const flags = " --namespace=team-a --context=here --cluster=c --kubeconfig=/"
+	assert.Contains(t, o.stderr, "kubectl metal wait firewall/shop-1 --for=phoned-home"+flags)
+	assert.Contains(t, o.stderr, "kubectl metal log firewall/shop-1 --follow"+flags)
+	assert.Equal(t, `'a b'\''c'`, quote("a b'c"))
 }
 
 func TestPower_DryRunAsksNothingAndIsTheServers(t *testing.T) {

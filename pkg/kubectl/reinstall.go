@@ -3,6 +3,7 @@
 package kubectl
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,8 +24,8 @@ func newReinstall(s *session) *cobra.Command {
 	var o reinstallOptions
 	cmd := &cobra.Command{
 		Use:   "reinstall NAME",
-		Short: "Wipe the disk of a machine, and install an image",
-		Long: `Wipe the disk of a machine, and install an image.
+		Short: "Wipe the disks of a machine, and install an image",
+		Long: `Wipe the disks of a machine, and install an image.
 
 The machine keeps its name, its addresses and its user data. So a node of kubeadm boots with a token to join that has expired: this is a tool for people, not a way to update nodes. A machine of a Machine of Cluster API is refused without --force.`,
 		Example: `  kubectl metal reinstall machine-1 --image=ubuntu-24.04 --reason "broken update"`,
@@ -73,14 +74,12 @@ func (o *reinstallOptions) run(ctx context.Context, s *session, out *output, arg
 		return err
 	}
 	dryRun := o.dryRun == "server"
-	image := answer.Status.Image
-	if image == "" {
-		image = o.image
-	}
 	if !dryRun {
-		s.warnOfRunning(obj)
-		s.note("All data on the disk of %s are lost. %s is installed, with the user data of the first installation.", ref, clean(image))
-		if err := s.confirm(ctx, o.yes, fmt.Sprintf("To reinstall it, type its name, %s:", ref.Name), ref.Name); err != nil {
+		// An alias could stand for another image after the question.
+		request.Spec.Image = cmp.Or(answer.Status.Image, o.image)
+		s.warnOfStop(obj)
+		s.note("All data on the disks of %s are lost. %s is installed, with the user data of the first installation.", ref, request.Spec.Image)
+		if err := s.confirmName(ctx, o.yes, fmt.Sprintf("Reinstall %s with %s", s.fullName(client, obj), request.Spec.Image), ref); err != nil {
 			return err
 		}
 		if answer, err = client.Reinstall(ctx, ref, request, false); err != nil {
@@ -90,11 +89,12 @@ func (o *reinstallOptions) run(ctx context.Context, s *session, out *output, arg
 	if !out.forPeople() {
 		return out.print(s.Out, answer, ref)
 	}
+	image := cmp.Or(answer.Status.Image, request.Spec.Image)
 	if dryRun {
-		s.printf("%s: a reinstallation with %s would be sent (server dry run)\n", ref, clean(image))
+		s.printf("%s: a reinstallation with %s would be sent (server dry run)\n", ref, image)
 		return nil
 	}
-	s.printf("%s: a reinstallation with %s was sent\n", ref, clean(image))
+	s.printf("%s: a reinstallation with %s was sent\n", ref, image)
 	s.note("What happens: %s", s.hint("log "+ref.Arg()+" --follow"))
 	return nil
 }

@@ -5,6 +5,8 @@ package kubectl
 import (
 	"errors"
 	"fmt"
+	"reflect"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -72,26 +74,79 @@ func (t *target) on(s *session, args []string) (*fleet.Client, fleet.Reference, 
 	return client, ref, err
 }
 
-// printf prints what a command says, to standard output.
+// printf prints what a command says, to standard output. Each text among the arguments becomes
+// one line: it may be the server's.
 func (s *session) printf(format string, args ...any) {
-	fmt.Fprintf(s.Out, format, args...)
+	fmt.Fprintf(s.Out, format, cleanAll(args)...)
 }
 
 // note prints what is no result: to standard error.
 func (s *session) note(format string, args ...any) {
-	fmt.Fprintf(s.ErrOut, format+"\n", args...)
+	fmt.Fprintf(s.ErrOut, format+"\n", cleanAll(args)...)
 }
 
-// hint returns a command line of kubectl metal in the namespace and the context of the flags.
+// cleanAll makes one line of each argument of a format that is a text.
+func cleanAll(args []any) []any {
+	cleaned := make([]any, len(args))
+	for i, arg := range args {
+		switch a := arg.(type) {
+		case error, fmt.Stringer:
+			cleaned[i] = clean(fmt.Sprint(a))
+		default:
+			cleaned[i] = arg
+			if v := reflect.ValueOf(arg); v.Kind() == reflect.String {
+				cleaned[i] = clean(v.String())
+			}
+		}
+	}
+	return cleaned
+}
+
+// hint returns a command line of kubectl metal with the flags that lead to the same objects.
 func (s *session) hint(args string) string {
 	line := "kubectl metal " + args
-	if *s.flags.Namespace != "" {
-		line += " --namespace=" + *s.flags.Namespace
-	}
-	if *s.flags.Context != "" {
-		line += " --context=" + *s.flags.Context
+	for _, flag := range []struct {
+		name  string
+		value *string
+	}{
+		{"namespace", s.flags.Namespace}, {"context", s.flags.Context}, {"cluster", s.flags.ClusterName},
+		{"server", s.flags.APIServer}, {"kubeconfig", s.flags.KubeConfig},
+	} {
+		if *flag.value != "" {
+			line += " --" + flag.name + "=" + quote(*flag.value)
+		}
 	}
 	return line
+}
+
+var plainWord = regexp.MustCompile(`^[\w./:@%+,~-]+$`)
+
+// quote returns a word as a shell reads it.
+func quote(word string) string {
+	if plainWord.MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// fullName names an object in a question, with what tells it from others of its name: the id of
+// the machine, the namespace, and which cluster the flags and the kubeconfig lead to.
+func (s *session) fullName(client *fleet.Client, obj *fleet.Object) string {
+	var details []string
+	if obj.Metal != nil && obj.Metal.MachineID != "" {
+		details = append(details, "machine "+obj.Metal.MachineID)
+	}
+	details = append(details, "namespace "+client.Namespace)
+	context := *s.flags.Context
+	if config, err := s.flags.ToRawKubeConfigLoader().RawConfig(); err == nil && context == "" {
+		context = config.CurrentContext
+	}
+	for _, place := range []struct{ what, name string }{{"context", context}, {"cluster", *s.flags.ClusterName}, {"server", *s.flags.APIServer}} {
+		if place.name != "" {
+			details = append(details, place.what+" "+place.name)
+		}
+	}
+	return fmt.Sprintf("%s (%s)", obj.Reference(), strings.Join(details, ", "))
 }
 
 // addReason adds the flag --reason.

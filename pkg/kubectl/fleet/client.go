@@ -146,8 +146,11 @@ func (c *Client) Create(ctx context.Context, obj runtime.Object, dryRun bool) (*
 	default:
 		return nil, fmt.Errorf("%T is neither a machine nor a firewall", obj)
 	}
-	if err != nil {
+	switch {
+	case err != nil && dryRun:
 		return nil, c.explain(ctx, err, ref, "")
+	case err != nil:
+		return nil, c.explainChange(ctx, err, ref, "")
 	}
 	return fromRuntime(created), nil
 }

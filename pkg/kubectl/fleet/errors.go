@@ -4,7 +4,10 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -34,8 +37,30 @@ type Explained struct {
 // Unwrap returns the error of the server.
 func (e *Explained) Unwrap() error { return e.error }
 
+// explainChange adds a hint to an error of a request that changes something.
+func (c *Client) explainChange(ctx context.Context, err error, ref Reference, subresource string) error {
+	if err != nil && mayHaveBeenDone(err) {
+		return &Explained{err, "It may have been done. `kubectl metal describe` shows what is known of it."}
+	}
+	return c.explain(ctx, err, ref, subresource)
+}
+
+// mayHaveBeenDone returns whether a request may have reached the server that carries it out.
+func mayHaveBeenDone(err error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		var failed *net.OpError
+		return !errors.As(err, &failed) || failed.Op != "dial"
+	}
+	return apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err) || apierrors.IsInternalError(err) ||
+		status.Status().Code >= http.StatusInternalServerError && isUnexpected(err)
+}
+
 // explain adds a hint to an error, if there is one.
 func (c *Client) explain(ctx context.Context, err error, ref Reference, subresource string) error {
+	if err == nil {
+		return nil
+	}
 	if hint := c.hint(ctx, err, ref, subresource); hint != "" {
 		return &Explained{err, hint}
 	}
@@ -50,18 +75,17 @@ func (c *Client) hint(ctx context.Context, err error, ref Reference, subresource
 		return fmt.Sprintf("The ClusterRole %s grants this, in addition to %s.", grantedBy[Reinstall], grantedBy[Power])
 	case apierrors.IsForbidden(err):
 		return fmt.Sprintf("ClusterRole that grants it: %s. An administrator of the namespace binds it: kubectl create rolebinding … --clusterrole=….", grantedBy[subresource])
-	case apierrors.IsNotFound(err) && subresource != "" && isUnserved(err):
+	case apierrors.IsNotFound(err) && subresource != "" && isUnexpected(err):
 		return fmt.Sprintf("The API server does not serve the subresource %s of %s: it is older than this plugin.", subresource, ref.Kind.Resource)
 	case apierrors.IsNotFound(err) && ref.Name != "":
 		return c.otherNames(ctx, ref.Name)
-	case apierrors.IsTimeout(err), apierrors.IsServerTimeout(err):
-		return "It may have been done. `kubectl metal describe` shows what is known of it."
 	}
 	return ""
 }
 
-// isUnserved returns whether the server has no such path, instead of no such object.
-func isUnserved(err error) bool {
+// isUnexpected returns whether an answer is no status of Kubernetes, as if a server has no such
+// path, or a proxy did not reach it.
+func isUnexpected(err error) bool {
 	return apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }
 

@@ -7,6 +7,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
 	"metal-stack.io/infrastructure-apiserver/generated/clientset/versioned/scheme"
@@ -79,21 +80,25 @@ func (c *Client) Lock(ctx context.Context, ref Reference, reason string) (*v1alp
 	return post(ctx, c, ref, Lock, body, &v1alpha4.MachineLock{}, false)
 }
 
-// Unlock unlocks it.
-func (c *Client) Unlock(ctx context.Context, ref Reference, reason string) (*v1alpha4.MachineLock, error) {
+// Unlock unlocks it, if the object has the uid.
+func (c *Client) Unlock(ctx context.Context, ref Reference, uid types.UID, reason string) (*v1alpha4.MachineLock, error) {
 	answer := &v1alpha4.MachineLock{}
-	return answer, c.send(ctx, c.request("DELETE", ref, Lock).Param("reason", reason), ref, Lock, answer)
+	req := c.request("DELETE", ref, Lock).Param("reason", reason).Body(metav1.NewPreconditionDeleteOptions(string(uid)))
+	return answer, c.explainChange(ctx, req.Do(ctx).Into(answer), ref, Lock)
 }
 
 func read[T runtime.Object](ctx context.Context, c *Client, ref Reference, subresource string, answer T) (T, error) {
-	return answer, c.send(ctx, c.request("GET", ref, subresource), ref, subresource, answer)
+	return answer, c.explain(ctx, c.request("GET", ref, subresource).Do(ctx).Into(answer), ref, subresource)
 }
 
 func post[T runtime.Object](ctx context.Context, c *Client, ref Reference, subresource string, body, answer T, dryRun bool) (T, error) {
-	req := c.request("POST", ref, subresource).
+	err := c.request("POST", ref, subresource).
 		VersionedParams(&metav1.CreateOptions{DryRun: dryRunOf(dryRun)}, scheme.ParameterCodec).
-		Body(body)
-	return answer, c.send(ctx, req, ref, subresource, answer)
+		Body(body).Do(ctx).Into(answer)
+	if dryRun {
+		return answer, c.explain(ctx, err, ref, subresource)
+	}
+	return answer, c.explainChange(ctx, err, ref, subresource)
 }
 
 // request returns a request that client-go does not repeat, not even when the server says
@@ -101,11 +106,4 @@ func post[T runtime.Object](ctx context.Context, c *Client, ref Reference, subre
 func (c *Client) request(verb string, ref Reference, subresource string) *rest.Request {
 	return c.infrastructure.RESTClient().Verb(verb).Namespace(c.Namespace).
 		Resource(ref.Kind.Resource).Name(ref.Name).SubResource(subresource).MaxRetries(0)
-}
-
-func (c *Client) send(ctx context.Context, req *rest.Request, ref Reference, subresource string, answer runtime.Object) error {
-	if err := req.Do(ctx).Into(answer); err != nil {
-		return c.explain(ctx, err, ref, subresource)
-	}
-	return nil
 }

@@ -72,7 +72,7 @@ func pluginOperatesMachines(s *space) {
 	}
 	assert.NotContains(s.t, described, "cannot be read")
 	assert.NotContains(s.t, described, strings.TrimSpace(password))
-	o = p.metal("power", "on", "node-1", "--as=viewer")
+	o = p.metal("power", "boot-disk", "node-1", "--as=viewer")
 	assert.Equal(s.t, 1, o.code)
 	assert.Contains(s.t, o.stderr, "ClusterRole that grants it: metalstack-operator")
 }
