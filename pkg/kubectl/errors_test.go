@@ -3,6 +3,7 @@
 package kubectl
 
 import (
+	"bytes"
 	"errors"
 	"net/http"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
@@ -94,4 +96,13 @@ func TestOutput_HasNoControlCharactersOfTheServer(t *testing.T) {
 			assert.NotContains(t, text, "\nerror: b")
 		}
 	}
+}
+
+// An error of the client has lines of its own, and can quote what a server sent.
+func TestErrors_KeepLinesAndNoOtherControlCharacters(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	env := Environment{IOStreams: genericiooptions.IOStreams{ErrOut: &out}}
+	printError(env, errors.New("a\x1b[2J\u009b31m\rb\nUsage: c"))
+	assert.Equal(t, "error: a [2J 31m b\nUsage: c\n", out.String())
 }
