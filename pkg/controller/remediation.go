@@ -7,6 +7,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
@@ -53,10 +54,12 @@ type remediationReconciler struct {
 	power        powerClient
 	connections  *workloadConnections
 	slots        namespaceSlots
-	unsent       unsentRequests
-	clock        clock.Clock
-	recorder     events.EventRecorder
-	options      Options
+	// unsent are the ids of requests that were certainly not made, and warned the objects of
+	// which an Event warns already. A restart forgets them.
+	unsent, warned keySet
+	clock          clock.Clock
+	recorder       events.EventRecorder
+	options        Options
 }
 
 // A remediationRun is one reconcile of a remediation.
@@ -69,6 +72,11 @@ type remediationRun struct {
 	cluster *clusterv1.Cluster
 	machine *clusterv1.Machine
 	metal   *v1alpha4.MetalStackMachine
+	// stale is true if metal shows what the server observed before, as while the metal-api does
+	// not answer.
+	stale bool
+	// assessed is when nothing was found against an attempt.
+	assessed time.Time
 	// workload is the API of the workload cluster, once it is connected.
 	workload *workloadAPI
 	// leave ends the use of the workload cluster.
@@ -88,7 +96,11 @@ func (r *remediationReconciler) Reconcile(ctx context.Context, request ctrl.Requ
 	obj := &v1alpha4.MetalStackRemediation{}
 	// The cache may show a phase that is over. What would be done in it has effects outside.
 	if err := r.live.Get(ctx, request.NamespacedName, obj); err != nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
+		if apierrors.IsNotFound(err) {
+			r.connections.forget(request)
+			err = nil
+		}
+		return ctrl.Result{}, err
 	}
 	if hasKey(obj.Annotations, infrastructure.DeleteForMoveAnnotation) || (r.options.WatchFilter != "" && !labels.HasWatchLabel(obj, r.options.WatchFilter)) {
 		return ctrl.Result{}, nil
@@ -118,7 +130,13 @@ func (r *remediationRun) do(ctx context.Context) error {
 		r.wait = waitFor(0, infrastructure.ReasonPaused, "%s", paused)
 		return nil
 	}
-	for range maxRemediationSteps {
+	for i := range maxRemediationSteps {
+		if i > 0 {
+			// The steps before may have taken long.
+			if err := r.readMetal(ctx); err != nil {
+				return err
+			}
+		}
 		again, err := r.nextStep()(ctx, r)
 		if err != nil || !again || r.gone {
 			return err
@@ -153,14 +171,15 @@ func (r *remediationRun) nextStep() remediationStep {
 	return beginAttempt
 }
 
-// pausedBy says what pauses the remediation; "" if nothing does.
+// pausedBy says what pauses the remediation; "" if nothing does. A Machine is paused to stop its
+// remediation, too: that is undone.
 func (r *remediationRun) pausedBy() string {
 	switch {
 	case r.cluster != nil && ptr.Deref(r.cluster.Spec.Paused, false):
 		return "Cluster spec.paused is set to true"
 	case annotations.HasPaused(r.obj):
 		return "MetalStackRemediation has the " + infrastructure.PausedAnnotation + " annotation"
-	case r.machine != nil && annotations.HasPaused(r.machine):
+	case r.machine != nil && annotations.HasPaused(r.machine) && r.obj.DeletionTimestamp == nil:
 		return "Machine has the " + infrastructure.PausedAnnotation + " annotation"
 	}
 	return ""
@@ -188,6 +207,28 @@ func (r *remediationRun) phaseBegan() time.Time {
 
 // isOver returns whether the phase has taken too long.
 func (r *remediationRun) isOver() bool { return !r.clock.Now().Before(r.phaseEnds()) }
+
+// waitedFor is the reason for which the remediation waited before.
+func (r *remediationRun) waitedFor() string {
+	if c := meta.FindStatusCondition(r.obj.Status.Conditions, infrastructure.ConditionRemediated); c != nil {
+		return c.Reason
+	}
+	return ""
+}
+
+// isOverAfterOutage returns whether the phase has taken too long, of which the time in which the
+// metal-api did not answer is no part.
+func (r *remediationRun) isOverAfterOutage(ctx context.Context) (bool, error) {
+	if !r.isOver() || r.waitedFor() != infrastructure.ReasonMetalAPIUnavailable {
+		return r.isOver(), nil
+	}
+	return false, r.restartPhase(ctx)
+}
+
+// restartPhase has the timeout of the phase begin again.
+func (r *remediationRun) restartPhase(ctx context.Context) error {
+	return r.enter(ctx, r.obj.Status.Phase, nil)
+}
 
 // pause waits, but not for longer than the phase may take.
 func (r *remediationRun) pause(interval time.Duration, reason, format string, args ...any) (bool, error) {

@@ -10,9 +10,11 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/cluster-api/util"
+	"sigs.k8s.io/cluster-api/util/annotations"
 	"sigs.k8s.io/cluster-api/util/conditions"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
@@ -30,9 +32,28 @@ var controlPlaneConditions = []string{
 	"APIServerPodHealthy", "ControllerManagerPodHealthy", "SchedulerPodHealthy", "EtcdPodHealthy", "EtcdMemberHealthy",
 }
 
-// controlPlaneObjection says why a machine of a control plane is not switched off: all others have
-// to be healthy, so that the quorum of etcd holds, and nothing else may be under way. "" if
-// nothing is against it, or it is a worker.
+// waitForControlPlane waits until the control plane would bear that the machine is switched off, for
+// the timeout: then it is left to the provider of the control plane, which has rules of its own.
+func (r *remediationRun) waitForControlPlane(ctx context.Context, why string) (objection, error) {
+	limit := r.timeout()
+	switch phase := r.obj.Status.Phase; {
+	case phase == v1alpha4.RemediationWaiting || phase == v1alpha4.RemediationSucceeded:
+		// The phase is over already.
+		limit *= 2
+	case r.waitedFor() != infrastructure.ReasonWaitingForControlPlane:
+		if err := r.restartPhase(ctx); err != nil {
+			return objection{}, err
+		}
+	}
+	if r.clock.Since(r.phaseBegan()) >= limit {
+		return handBackFor(infrastructure.ReasonWaitingForControlPlane, "%s, for %s", why, r.timeout()), nil
+	}
+	return waitBefore(infrastructure.ReasonWaitingForControlPlane, "%s", why), nil
+}
+
+// controlPlaneObjection says why a machine of a control plane is not switched off: as many others
+// as the quorum of etcd have to be healthy, and nothing else may be under way. "" if nothing is
+// against it, or it is a worker.
 func (r *remediationRun) controlPlaneObjection(ctx context.Context) (string, error) {
 	if !util.IsControlPlaneMachine(r.machine) {
 		return "", nil
@@ -46,12 +67,24 @@ func (r *remediationRun) controlPlaneObjection(ctx context.Context) (string, err
 	if len(list.Items) < minControlPlane {
 		return fmt.Sprintf("The control plane has %d machines; it would not bear that one is switched off with fewer than %d", len(list.Items), minControlPlane), nil
 	}
+	healthy, unhealthy := 0, ""
 	for i := range list.Items {
-		if other := &list.Items[i]; other.UID != r.machine.UID {
-			if why := unfitFor(other); why != "" {
-				return fmt.Sprintf("Machine %s of the control plane %s", other.Name, why), nil
-			}
+		other := &list.Items[i]
+		if other.UID == r.machine.UID {
+			continue
 		}
+		if why := isChanging(other); why != "" {
+			return fmt.Sprintf("Machine %s of the control plane %s", other.Name, why), nil
+		}
+		switch why := unfitFor(other); {
+		case why == "":
+			healthy++
+		case unhealthy == "":
+			unhealthy = fmt.Sprintf("Machine %s of the control plane %s", other.Name, why)
+		}
+	}
+	if healthy < len(list.Items)/2+1 {
+		return unhealthy, nil
 	}
 	if why, err := r.otherRemediation(ctx); why != "" || err != nil {
 		return why, err
@@ -59,17 +92,24 @@ func (r *remediationRun) controlPlaneObjection(ctx context.Context) (string, err
 	return r.kubeadmObjection(ctx)
 }
 
-// unfitFor says why the control plane would not be left to a machine; "" if it may be.
-func unfitFor(m *clusterv1.Machine) string {
+// isChanging says how the members of the control plane change; "" if they do not.
+func isChanging(m *clusterv1.Machine) string {
 	switch {
 	case m.DeletionTimestamp != nil:
 		return "is being deleted"
 	case !m.Status.NodeRef.IsDefined():
 		return "has no Node yet"
-	case healthCheckFailure(m) != nil:
-		return "has failed a health check"
 	case conditions.IsFalse(m, clusterv1.MachineOwnerRemediatedCondition):
 		return "is to be replaced"
+	}
+	return ""
+}
+
+// unfitFor says why the control plane would not be left to a machine; "" if it may be.
+func unfitFor(m *clusterv1.Machine) string {
+	switch {
+	case healthCheckFailure(m) != nil:
+		return "has failed a health check"
 	case !conditions.IsTrue(m, clusterv1.MachineNodeReadyCondition):
 		return "has a Node that is not ready"
 	}
@@ -101,7 +141,7 @@ func (r *remediationRun) otherRemediation(ctx context.Context) (string, error) {
 	}
 	for i := range list.Items {
 		other := &list.Items[i]
-		if other.UID == r.obj.UID || (!other.Status.PoweredOff && other.Status.Phase != v1alpha4.RemediationWaiting) {
+		if other.UID == r.obj.UID || !r.goesBefore(other) {
 			continue
 		}
 		machine := &clusterv1.Machine{}
@@ -109,11 +149,29 @@ func (r *remediationRun) otherRemediation(ctx context.Context) (string, error) {
 		if client.IgnoreNotFound(err) != nil {
 			return "", err
 		}
-		if err == nil && util.IsControlPlaneMachine(machine) {
+		if err == nil && util.IsControlPlaneMachine(machine) && (other.Status.Phase != "" || other.Status.PoweredOff || isToBeRemediated(machine)) {
 			return fmt.Sprintf("Machine %s of the control plane is being remediated", machine.Name), nil
 		}
 	}
 	return "", nil
+}
+
+// isToBeRemediated returns whether a remediation of a Machine would begin.
+func isToBeRemediated(m *clusterv1.Machine) bool {
+	return healthCheckFailure(m) != nil && !annotations.HasSkipRemediation(m) && !annotations.HasPaused(m)
+}
+
+// goesBefore returns whether another remediation is under way, or has to be before this one. Of
+// those that have not begun, or could not see one another begin, it is the first by name.
+func (r *remediationRun) goesBefore(other *v1alpha4.MetalStackRemediation) bool {
+	began := r.obj.Status.PoweredOff
+	switch phase := other.Status.Phase; {
+	case phase == v1alpha4.RemediationPoweringOff:
+		return !began || other.Name < r.obj.Name
+	case other.Status.PoweredOff || phase == v1alpha4.RemediationWaiting:
+		return true
+	}
+	return other.Status.Phase == "" && !began && other.DeletionTimestamp == nil && other.Name < r.obj.Name
 }
 
 // kubeadmObjection says whether the KubeadmControlPlane that owns the Machine replaces another one.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -48,15 +49,18 @@ type remediationHarness struct {
 	hangs bool
 	// workloadAway has no request to the workload cluster answered.
 	workloadAway bool
+	// stale has the server answer with what it observed before.
+	stale bool
 }
 
 // playedPower plays the subresource power: each request with the id of the last one is made once.
 type playedPower struct {
 	h *remediationHarness
-	// err answers each request, and nothing is done; lose has it done, and the answer lost.
-	err, stateErr error
-	lose          bool
-	outcome       v1alpha4.MachineOperationOutcome
+	// err answers each request, and nothing is done; lost answers each that is done.
+	err, stateErr, lost error
+	// onState is called once when the state is read.
+	onState func()
+	outcome v1alpha4.MachineOperationOutcome
 
 	state v1alpha4.PowerState
 	// silent has the machine's controller report nothing after this.
@@ -68,6 +72,8 @@ type playedPower struct {
 
 func (p *playedPower) request(ctx context.Context, machine *v1alpha4.MetalStackMachine, spec v1alpha4.MachinePowerSpec) error {
 	h := p.h
+	deadline, bounded := ctx.Deadline()
+	require.True(h.t, spec.Action != v1alpha4.PowerOff || bounded && time.Until(deadline) <= offTimeout, "an Off is sent at once or not")
 	if h.killed {
 		return errKilled
 	}
@@ -94,10 +100,10 @@ func (p *playedPower) request(ctx context.Context, machine *v1alpha4.MetalStackM
 	switch {
 	case p.outcome == v1alpha4.OperationRefused:
 		return refusalOf(m.Name, "the machine is locked")
-	case p.lose:
-		return apierrors.NewTimeoutError("it may have been sent", 0)
+	case p.outcome == v1alpha4.OperationRequested && p.lost == nil:
+		return apierrors.NewTimeoutError("it is not known whether it was sent", 0)
 	}
-	return nil
+	return p.lost
 }
 
 func (p *playedPower) report() *v1alpha4.MachinePowerStatus {
@@ -112,6 +118,10 @@ func (p *playedPower) report() *v1alpha4.MachinePowerStatus {
 type powerOf struct{ *playedPower }
 
 func (p powerOf) state(context.Context, *v1alpha4.MetalStackMachine) (*v1alpha4.MachinePowerStatus, error) {
+	if f := p.onState; f != nil {
+		p.onState = nil
+		f()
+	}
 	if p.stateErr != nil {
 		return nil, p.stateErr
 	}
@@ -144,7 +154,16 @@ func (h *remediationHarness) alive() error {
 	return nil
 }
 
-var unavailable = apierrors.NewServiceUnavailable("the metal-api does not answer")
+// unavailable is the server's answer while the metal-api does not answer, and busy while another
+// operation runs. unreached is a proxy's.
+var (
+	unavailable = &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusServiceUnavailable, Reason: metav1.StatusReasonServiceUnavailable, Message: "the metal-api does not answer",
+		Details: &metav1.StatusDetails{Group: v1alpha4.GroupName, Kind: "metalstackmachines", Name: "m-infra"},
+	}}
+	busy      = apierrors.NewConflict(v1alpha4.Resource("metalstackmachines"), "m-infra", errors.New("another operation runs"))
+	unreached = apierrors.NewGenericServerResponse(http.StatusServiceUnavailable, "post", v1alpha4.Resource("metalstackmachines"), "m-infra", "error trying to reach service", 0, true)
+)
 
 func remediationOf(changes ...func(*v1alpha4.MetalStackRemediation)) *v1alpha4.MetalStackRemediation {
 	r := &v1alpha4.MetalStackRemediation{
@@ -220,6 +239,12 @@ func newRemediationHarness(t *testing.T, changes ...client.Object) *remediationH
 // restart starts a controller manager that remembers nothing.
 func (h *remediationHarness) restart() {
 	live := interceptor.NewClient(h.api.(client.WithWatch), interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+			if stale, watched := ctx.Value(staleReadKey{}).(*atomic.Bool); watched && h.stale {
+				stale.Store(true)
+			}
+			return c.Get(ctx, key, obj, opts...)
+		},
 		Patch: func(ctx context.Context, c client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
 			if err := h.alive(); err != nil {
 				return err
@@ -255,12 +280,14 @@ func (h *remediationHarness) restart() {
 			if err := h.alive(); err != nil {
 				return err
 			}
+			was := isOutOfService(h.node())
 			if err := c.Patch(ctx, obj, patch, opts...); err != nil {
 				return err
 			}
-			if isOutOfService(obj.(*corev1.Node)) {
+			switch is := isOutOfService(obj.(*corev1.Node)); {
+			case is:
 				h.steps = append(h.steps, "taint")
-			} else {
+			case was:
 				h.steps = append(h.steps, "untaint")
 			}
 			return h.effect()

@@ -11,10 +11,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	ctrl "sigs.k8s.io/controller-runtime"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 )
 
@@ -53,7 +55,7 @@ func (r *remediationRun) connect(ctx context.Context) (*workloadAPI, error) {
 	case err != nil:
 		return nil, fmt.Errorf("failed to read Secret %s-kubeconfig: %w", name, err)
 	}
-	api, err := r.connections.connect(ctrl.Request{NamespacedName: client.ObjectKey{Namespace: r.obj.Namespace, Name: name}}, secret.Data[kubeconfigKey])
+	api, err := r.connections.connect(r.request, secret.Data[kubeconfigKey])
 	if err != nil {
 		return nil, err
 	}
@@ -113,10 +115,37 @@ func (r *remediationRun) taint(ctx context.Context, node *corev1.Node) error {
 	return r.patchTaints(ctx, node, func(taints []corev1.Taint) []corev1.Taint { return append(taints, outOfService) })
 }
 
-// untaint takes the taint off a Node on which this remediation has set it.
+// stateOfSwitchedOff returns the power state, as it is now, of a machine that was asked to switch
+// off; nil if its controller does not report it off since.
+func (r *remediationRun) stateOfSwitchedOff(ctx context.Context) (*v1alpha4.MachinePowerStatus, error) {
+	if err := r.readMetal(ctx); err != nil {
+		return nil, err
+	}
+	if r.metal == nil || r.lostMetal() != "" || !r.isSwitchedOff() {
+		return nil, nil
+	}
+	state, err := r.power.state(ctx, r.metal)
+	if err != nil || !isSeen(state, v1alpha4.PowerStateOff, r.metal.Status.LastOperation) {
+		return nil, err
+	}
+	return state, nil
+}
+
+// unfencedAnnotation is on a Node of which the taint was to be taken off and was not there. It is
+// when, so that each time changes the Node.
+const unfencedAnnotation = infrastructure.GroupName + "/unfenced"
+
+// untaint takes the taint off a Node on which this remediation has set it. If the taint is not
+// there, the answer of the request that sets it may have been lost, and it be in flight: a change of
+// the Node has it refused.
 func (r *remediationRun) untaint(ctx context.Context, node *corev1.Node) error {
 	if r.obj.Status.FencedNode != node.Name {
 		return nil
+	}
+	if !isOutOfService(node) {
+		return r.patchNode(ctx, node, func() {
+			metav1.SetMetaDataAnnotation(&node.ObjectMeta, unfencedAnnotation, r.clock.Now().UTC().Format(time.RFC3339Nano))
+		})
 	}
 	return r.patchTaints(ctx, node, func(taints []corev1.Taint) []corev1.Taint {
 		return slices.DeleteFunc(taints, func(t corev1.Taint) bool { return t.MatchTaint(&outOfService) && t.Value == outOfService.Value })
@@ -124,11 +153,16 @@ func (r *remediationRun) untaint(ctx context.Context, node *corev1.Node) error {
 }
 
 func (r *remediationRun) patchTaints(ctx context.Context, node *corev1.Node, change func([]corev1.Taint) []corev1.Taint) error {
+	return r.patchNode(ctx, node, func() { node.Spec.Taints = change(slices.Clone(node.Spec.Taints)) })
+}
+
+// patchNode changes a Node, if it is still as it was read.
+func (r *remediationRun) patchNode(ctx context.Context, node *corev1.Node, change func()) error {
 	ctx, cancel := context.WithTimeout(ctx, workloadTimeout)
 	defer cancel()
 	before := node.DeepCopy()
-	node.Spec.Taints = change(slices.Clone(node.Spec.Taints))
-	if slices.Equal(before.Spec.Taints, node.Spec.Taints) {
+	change()
+	if apiequality.Semantic.DeepEqual(before, node) {
 		return nil
 	}
 	if err := r.workload.Patch(ctx, node, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {

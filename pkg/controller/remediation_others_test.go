@@ -247,17 +247,20 @@ func TestRemediation_ControlPlaneKeepsItsQuorum(t *testing.T) {
 				h.until(v1alpha4.RemediationSucceeded)
 				return
 			}
-			h.ticksFor(time.Hour)
+			h.ticksFor(4 * time.Minute)
 			reason, message := h.said()
 			assert.Equal(t, infrastructure.ReasonWaitingForControlPlane, reason)
 			assert.Contains(t, message, test.message)
 			assert.Empty(t, h.steps)
+			assert.Equal(t, v1alpha4.RemediationPhase(""), h.remediation().Status.Phase)
+			h.until(v1alpha4.RemediationFailed)
+			assert.Equal(t, []string{"hand back"}, h.steps, "its provider decides")
 		})
 	}
 	t.Run("two machines", func(t *testing.T) {
 		t.Parallel()
 		h := newRemediationHarness(t, controlPlaneMachine("m"), controlPlaneMachine("cp-1"))
-		h.ticksFor(time.Hour)
+		h.ticksFor(4 * time.Minute)
 		_, message := h.said()
 		assert.Contains(t, message, "The control plane has 2 machines")
 		assert.Empty(t, h.steps)

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
@@ -67,6 +68,9 @@ const (
 	maxPowerReason = 256
 	// powerInFlight is for how long a request of which no outcome is recorded may be in flight.
 	powerInFlight = 2 * time.Minute
+	// offTimeout bounds the time between the last look at a remediation and the request that
+	// switches its machine off.
+	offTimeout = 10 * time.Second
 )
 
 // powerAnswer is what came of a power request.
@@ -75,7 +79,7 @@ type powerAnswer int
 const (
 	// powerRequested: it was made before, or may have been.
 	powerRequested powerAnswer = iota
-	// powerAsked: it was made now.
+	// powerAsked: it was made.
 	powerAsked
 	// powerUnavailable: it was not made because the server or the metal-api does not answer, or
 	// that is not known. It is sent again.
@@ -86,35 +90,124 @@ const (
 	powerRefused
 )
 
-// ask requests an action of the machine for this attempt, unless it was requested before: that
-// is in the state of the machine, which was read from the server. What was refused, or
-// never got out of a server that crashed, is requested again with another id.
-func (r *remediationRun) ask(ctx context.Context, action v1alpha4.PowerAction, what string) (powerAnswer, error) {
+// nextRequest returns the id with which an action is to be requested of the machine for this
+// attempt; "", and what became of it, if it is not to be requested now: that is in the state of
+// the machine, which was read from the server. What was refused, or never got out of a server that
+// crashed, is requested again with another id; so is an On of which it is not known whether it was
+// sent, because it harms nothing.
+func (r *remediationRun) nextRequest(action v1alpha4.PowerAction, what string) (string, powerAnswer, error) {
 	base := r.requestID(what)
-	id, now := base, r.clock.Now()
 	last := r.metal.Status.LastOperation
 	switch {
 	case last == nil || last.RequestTime == nil:
 	case isRequest(last, base):
-		age := now.Sub(last.RequestTime.Time)
-		switch {
-		case last.Outcome == v1alpha4.OperationRefused && age < remediationRetryInterval:
-			return powerRefused, errors.New(last.Message)
-		case last.Outcome != v1alpha4.OperationRefused && (last.Outcome != v1alpha4.OperationRequested || age < powerInFlight):
-			return powerRequested, nil
+		// It was made, or may have been, whatever was answered.
+		r.unsent.set(base, false)
+		age := r.clock.Since(last.RequestTime.Time)
+		switch last.Outcome {
+		case v1alpha4.OperationRefused:
+			if age < remediationRetryInterval {
+				return "", powerRefused, errors.New(last.Message)
+			}
+		case v1alpha4.OperationRequested:
+			if age < powerInFlight {
+				return "", powerRequested, nil
+			}
+		case v1alpha4.OperationUncertain:
+			if age < powerInFlight || action != v1alpha4.PowerOn {
+				return "", powerRequested, nil
+			}
+		default:
+			return "", powerRequested, nil
 		}
-		id = fmt.Sprintf("%s/%d", base, last.RequestTime.Unix())
-	case r.isLater(last.RequestTime.Time) && !r.unsent.has(base):
-		// Something else was requested in this phase, perhaps after this request.
-		return powerRequested, nil
+		return fmt.Sprintf("%s/%d", base, last.RequestTime.Unix()), powerRequested, nil
+	case action != v1alpha4.PowerOn && r.isOthers(last) && !r.unsent.has(base):
+		// It may have been requested after this request.
+		return "", powerRequested, nil
 	}
+	return base, powerRequested, nil
+}
+
+// send makes a request with an id.
+func (r *remediationRun) send(ctx context.Context, action v1alpha4.PowerAction, what, id string) (powerAnswer, error) {
 	err := r.power.request(ctx, r.metal, v1alpha4.MachinePowerSpec{
 		Action: action, RequestID: id,
 		Reason: oneline.Sanitize(fmt.Sprintf("remediation of Machine %s, %s", r.obj.Name, r.attemptOf()), maxPowerReason),
 	})
 	answer := powerAnswerOf(err)
-	r.unsent.set(base, answer == powerBusy || answer == powerUnavailable && apierrors.IsServiceUnavailable(err))
+	r.unsent.set(r.requestID(what), answer == powerBusy || isUnavailableOfServer(err))
 	return answer, err
+}
+
+// assessAgain assesses the attempt directly before the machine is asked to switch off: what was
+// found when it began may be long ago. What it waited for is no part of the timeout.
+func (r *remediationRun) assessAgain(ctx context.Context, id string) (held, again bool, err error) {
+	if r.clock.Since(r.assessed) >= offTimeout {
+		against, err := r.assess(ctx)
+		switch {
+		case err != nil || r.gone:
+			return true, false, err
+		case against.handBack:
+			again, err = r.handBack(ctx, against.wait.reason, against.wait.message)
+			return true, again, err
+		case against.wait.reason != "":
+			r.wait = against.wait
+			return true, false, nil
+		}
+		r.assessed = r.clock.Now()
+	}
+	if id == r.requestID(idOff) && r.waitedFor() != infrastructure.ReasonPowerRefused && r.clock.Since(r.phaseBegan()) >= offTimeout {
+		err = r.restartPhase(ctx)
+	}
+	return err != nil, false, err
+}
+
+// sendOff sends a request to switch off, if the object is still as it was read. A process that was
+// suspended may not do what another one has done meanwhile.
+func (r *remediationRun) sendOff(ctx context.Context, id string) (answer powerAnswer, changed, err error) {
+	ctx, cancel := context.WithTimeout(ctx, offTimeout)
+	defer cancel()
+	if err := r.checkUnchanged(ctx); err != nil {
+		return answer, err, nil
+	}
+	answer, err = r.send(ctx, v1alpha4.PowerOff, idOff, id)
+	return answer, nil, err
+}
+
+// checkUnchanged returns a conflict if the object is not as it was read, or written, before.
+func (r *remediationRun) checkUnchanged(ctx context.Context) error {
+	now := &v1alpha4.MetalStackRemediation{}
+	if err := r.live.Get(ctx, r.request.NamespacedName, now); err != nil {
+		return err
+	}
+	if now.UID != r.obj.UID || now.ResourceVersion != r.obj.ResourceVersion {
+		return apierrors.NewConflict(v1alpha4.Resource("metalstackremediations"), now.Name, errors.New("it was changed meanwhile"))
+	}
+	return nil
+}
+
+// askOn requests that the machine is switched on. powerAsked is certain: the request was sent, the
+// machine was seen on after it, or another user has it switched off since this phase began.
+func (r *remediationRun) askOn(ctx context.Context) (powerAnswer, error) {
+	last := r.metal.Status.LastOperation
+	switch {
+	case last == nil || last.RequestTime == nil:
+	case isRequest(last, r.requestID(idOn)):
+		if last.Outcome == v1alpha4.OperationSent {
+			return powerAsked, nil
+		}
+		state, err := r.power.state(ctx, r.metal)
+		if err == nil && last.Outcome != v1alpha4.OperationRefused && isSeen(state, v1alpha4.PowerStateOn, last) {
+			return powerAsked, nil
+		}
+	case r.isOthers(last) && last.Action == string(v1alpha4.PowerOff) && last.Outcome != v1alpha4.OperationRequested:
+		return powerAsked, nil
+	}
+	id, answer, err := r.nextRequest(v1alpha4.PowerOn, idOn)
+	if id == "" {
+		return answer, err
+	}
+	return r.send(ctx, v1alpha4.PowerOn, idOn, id)
 }
 
 // isRequest returns whether an operation was requested with an id, or with one that followed on it.
@@ -122,32 +215,30 @@ func isRequest(op *v1alpha4.MachineOperation, id string) bool {
 	return op.RequestID == id || strings.HasPrefix(op.RequestID, id+"/")
 }
 
-// isLater returns whether a time is after the beginning of the phase, which is recorded in whole
-// seconds.
-func (r *remediationRun) isLater(t time.Time) bool { return t.After(r.phaseBegan().Add(time.Second)) }
-
-// lastPower returns the last operation of the machine; nil if it is neither of this attempt nor
-// later than the beginning of this phase.
-func (r *remediationRun) lastPower() *v1alpha4.MachineOperation {
-	last := r.metal.Status.LastOperation
-	if last == nil || last.RequestTime == nil || (!isRequest(last, r.requestID(idOff)) && !r.isLater(last.RequestTime.Time)) {
-		return nil
-	}
-	return last
+// isOthers returns whether an operation is another user's, was not refused, and is later than the
+// beginning of the phase, which is recorded in whole seconds.
+func (r *remediationRun) isOthers(op *v1alpha4.MachineOperation) bool {
+	return !strings.HasPrefix(op.RequestID, string(r.obj.UID)+"/") && op.Outcome != v1alpha4.OperationRefused &&
+		op.RequestTime.After(r.phaseBegan().Add(time.Second))
 }
 
 // isSwitchedOff returns whether the last that was asked of the machine was to switch off. It may
 // have been another user who asked.
 func (r *remediationRun) isSwitchedOff() bool {
 	last := r.metal.Status.LastOperation
-	return last != nil && last.Action == string(v1alpha4.PowerOff) && last.Outcome != v1alpha4.OperationRefused
+	return last != nil && last.RequestTime != nil && last.Action == string(v1alpha4.PowerOff) && last.Outcome != v1alpha4.OperationRefused
 }
 
-// isSeenOff returns whether the machine's controller has reported it off since then.
+// isSeenOff returns whether the machine's controller has reported it off since this attempt, or
+// another user in this phase, asked for that.
 func (r *remediationRun) isSeenOff(state *v1alpha4.MachinePowerStatus) bool {
-	last := r.lastPower()
-	return last != nil && r.isSwitchedOff() && state.State == v1alpha4.PowerStateOff &&
-		state.ObservedTime != nil && state.ObservedTime.After(last.RequestTime.Time)
+	last := r.metal.Status.LastOperation
+	return r.isSwitchedOff() && (isRequest(last, r.requestID(idOff)) || r.isOthers(last)) && isSeen(state, v1alpha4.PowerStateOff, last)
+}
+
+// isSeen returns whether the machine's controller has reported a state since an operation.
+func isSeen(state *v1alpha4.MachinePowerStatus, want v1alpha4.PowerState, since *v1alpha4.MachineOperation) bool {
+	return state.State == want && state.ObservedTime != nil && state.ObservedTime.After(since.RequestTime.Time)
 }
 
 func powerAnswerOf(err error) powerAnswer {
@@ -170,27 +261,42 @@ func powerRetryAfter(err error) time.Duration {
 	return powerRetryInterval
 }
 
-// unsentRequests are the requests that were certainly not made. A restart forgets them.
-type unsentRequests struct {
-	mu  sync.Mutex
-	ids map[string]bool
+// isUnavailableOfServer returns whether an error is this API server's own answer that nothing was
+// sent, because it, or the metal-api, cannot do so now. A proxy before it answers with the same
+// code, and without such details, also when the request was made.
+func isUnavailableOfServer(err error) bool {
+	status, is := errors.AsType[*apierrors.StatusError](err)
+	if !is || !apierrors.IsServiceUnavailable(err) {
+		return false
+	}
+	details := status.Status().Details
+	return details != nil && details.Group == v1alpha4.GroupName && details.Kind != "" && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }
 
-func (u *unsentRequests) has(id string) bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.ids[id]
+// keySet is a set of keys.
+type keySet struct {
+	mu   sync.Mutex
+	keys map[string]bool
 }
 
-func (u *unsentRequests) set(id string, unsent bool) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if !unsent {
-		delete(u.ids, id)
-		return
+func (k *keySet) has(key string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.keys[key]
+}
+
+// set puts a key into the set or takes it out of it, and returns whether that changed it.
+func (k *keySet) set(key string, in bool) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	was := k.keys[key]
+	switch {
+	case !in:
+		delete(k.keys, key)
+	case k.keys == nil:
+		k.keys = map[string]bool{key: true}
+	default:
+		k.keys[key] = true
 	}
-	if u.ids == nil {
-		u.ids = map[string]bool{}
-	}
-	u.ids[id] = true
+	return was != in
 }

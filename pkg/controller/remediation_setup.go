@@ -28,12 +28,13 @@ import (
 // remediations count the remediations that ended.
 var remediations = prometheus.NewCounterVec(prometheus.CounterOpts{
 	Name: "metalstack_controller_remediations_total",
-	Help: "Remediations that ended, by result: remediated, if the Node was ready again, or handed_back, if the Machine was handed back to be replaced.",
+	Help: "Remediations that ended, by result: remediated, if the Node was ready again, handed_back, if the Machine was handed back to be replaced, or left_off, if besides the machine may be off and could not be switched on.",
 }, []string{"result"})
 
 const (
 	resultRemediated = "remediated"
 	resultHandedBack = "handed_back"
+	resultLeftOff    = "left_off"
 )
 
 var registerRemediations sync.Once
@@ -41,7 +42,7 @@ var registerRemediations sync.Once
 func registerRemediationMetrics() {
 	registerRemediations.Do(func() {
 		metrics.Registry.MustRegister(remediations)
-		for _, result := range []string{resultRemediated, resultHandedBack} {
+		for _, result := range []string{resultRemediated, resultHandedBack, resultLeftOff} {
 			remediations.WithLabelValues(result)
 		}
 	})

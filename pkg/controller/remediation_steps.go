@@ -28,6 +28,7 @@ func beginAttempt(ctx context.Context, r *remediationRun) (bool, error) {
 		r.wait = against.wait
 		return false, nil
 	}
+	r.assessed = r.clock.Now()
 	if err := r.hold(ctx); err != nil {
 		return false, err
 	}
@@ -48,7 +49,16 @@ func powerOff(ctx context.Context, r *remediationRun) (bool, error) {
 	if lost, again, err := r.checkMetal(ctx); lost {
 		return again, err
 	}
-	answer, err := r.ask(ctx, v1alpha4.PowerOff, idOff)
+	id, answer, err := r.nextRequest(v1alpha4.PowerOff, idOff)
+	if id != "" {
+		if held, again, err := r.assessAgain(ctx, id); held {
+			return again, err
+		}
+		var changed error
+		if answer, changed, err = r.sendOff(ctx, id); changed != nil {
+			return false, changed
+		}
+	}
 	switch answer {
 	case powerUnavailable:
 		return r.retry(infrastructure.ReasonMetalAPIUnavailable, "The machine cannot be asked to switch off: %v", err)
@@ -110,6 +120,16 @@ func fence(ctx context.Context, r *remediationRun) (bool, error) {
 	case node == nil:
 		return r.switchOn(ctx, "its Node is gone")
 	case !isOutOfService(node):
+		state, err := r.stateOfSwitchedOff(ctx)
+		switch {
+		case err != nil:
+			return r.pause(powerPollInterval, infrastructure.ReasonMetalAPIUnavailable, "The power state of the machine cannot be read: %v", err)
+		case state == nil:
+			return r.switchOn(ctx, "it is not seen off any more, so its Node is not fenced")
+		case isReadySince(node, state.ObservedTime.Time):
+			// The next report decides. Until the timeout, the Node is not fenced.
+			return r.pause(powerPollInterval, infrastructure.ReasonFencing, "The kubelet of Node %s has reported since the machine was seen off", node.Name)
+		}
 		if err := r.record(ctx, func(s *v1alpha4.MetalStackRemediationStatus) { s.FencedNode = node.Name }); err != nil {
 			return false, err
 		}
@@ -133,18 +153,20 @@ func powerOn(ctx context.Context, r *remediationRun) (bool, error) {
 	if lost, again, err := r.checkMetal(ctx); lost {
 		return again, err
 	}
-	answer, err := r.ask(ctx, v1alpha4.PowerOn, idOn)
+	answer, err := r.askOn(ctx)
 	switch answer {
 	case powerUnavailable:
 		return r.retry(infrastructure.ReasonMetalAPIUnavailable, "The machine cannot be asked to switch on: %v", err)
 	case powerBusy, powerRefused:
-		if r.isOver() {
-			// It may be on. The next attempt, or what replaces the Machine, goes on from here.
-			return true, r.enter(ctx, v1alpha4.RemediationWaiting, nil)
+		switch over, failed := r.isOverAfterOutage(ctx); {
+		case failed != nil:
+			return false, failed
+		case !over:
+			return r.pauseAfter(answer, err)
 		}
-		return r.pauseAfter(answer, err)
 	}
-	return true, r.enter(ctx, v1alpha4.RemediationWaiting, func(s *v1alpha4.MetalStackRemediationStatus) { s.PoweredOff = false })
+	// It is asked for on, until it is certain.
+	return true, r.enter(ctx, v1alpha4.RemediationWaiting, func(s *v1alpha4.MetalStackRemediationStatus) { s.PoweredOff = answer != powerAsked })
 }
 
 // waitForNode waits until the Node is ready, and takes the taint off it.
@@ -164,8 +186,17 @@ func waitForNode(ctx context.Context, r *remediationRun) (bool, error) {
 	case r.isReinstalled():
 		return r.retry(infrastructure.ReasonReinstalling, "The machine is being reinstalled")
 	}
-	if err := r.switchOnAgain(ctx); err != nil {
-		return r.retry(infrastructure.ReasonMetalAPIUnavailable, "The machine is off, and cannot be asked to switch on: %v", err)
+	if r.obj.Status.PoweredOff {
+		switch answer, err := r.askOn(ctx); {
+		case answer == powerAsked:
+			if err := r.recordPoweredOn(ctx); err != nil {
+				return false, err
+			}
+		case answer == powerUnavailable:
+			return r.retry(infrastructure.ReasonMetalAPIUnavailable, "The machine may be off, and cannot be asked to switch on: %v", err)
+		case answer != powerRequested && !r.isOver():
+			return r.pauseAfter(answer, err)
+		}
 	}
 	switch {
 	case !r.isOver():
@@ -174,26 +205,6 @@ func waitForNode(ctx context.Context, r *remediationRun) (bool, error) {
 		return r.attemptFailed(ctx, infrastructure.ReasonNodeGone, "The Node is gone")
 	}
 	return r.attemptFailed(ctx, infrastructure.ReasonRetriesExhausted, fmt.Sprintf("Node %s was not ready within %s after the machine was switched on", node.Name, r.timeout()))
-}
-
-// switchOnAgain asks for the machine to be switched on if it is off although it was asked for long
-// ago, as after a crash of the server that recorded the request and did not make it. What another
-// user asked for since is left.
-func (r *remediationRun) switchOnAgain(ctx context.Context) error {
-	last := r.metal.Status.LastOperation
-	base := r.requestID(idOn)
-	if last == nil || last.RequestTime == nil || !isRequest(last, base) || r.clock.Since(last.RequestTime.Time) < powerInFlight {
-		return nil
-	}
-	state, err := r.power.state(ctx, r.metal)
-	if err != nil || state.State != v1alpha4.PowerStateOff || state.ObservedTime == nil || state.ObservedTime.Sub(last.RequestTime.Time) < powerInFlight {
-		// That it cannot be read says nothing.
-		return nil
-	}
-	return r.power.request(ctx, r.metal, v1alpha4.MachinePowerSpec{
-		Action: v1alpha4.PowerOn, RequestID: fmt.Sprintf("%s/%d", base, state.ObservedTime.Unix()),
-		Reason: oneline.Sanitize(fmt.Sprintf("remediation of Machine %s, %s, is off", r.obj.Name, r.attemptOf()), maxPowerReason),
-	})
 }
 
 // succeed ends the remediation.
@@ -206,7 +217,7 @@ func (r *remediationRun) succeed(ctx context.Context, node *corev1.Node) (bool, 
 	if err != nil {
 		return false, err
 	}
-	r.machineEvent(corev1.EventTypeNormal, infrastructure.ReasonRemediated, message+" after "+r.attemptOf())
+	r.machineEvent(corev1.EventTypeNormal, infrastructure.ReasonRemediated, fmt.Sprintf("%s (%s)", message, r.attemptOf()))
 	remediations.WithLabelValues(resultRemediated).Inc()
 	return true, nil
 }
@@ -243,21 +254,32 @@ func (r *remediationRun) attemptFailed(ctx context.Context, reason, message stri
 func finishFailed(ctx context.Context, r *remediationRun) (bool, error) {
 	if r.obj.Status.FencedNode != "" {
 		if err := r.unfence(ctx); err != nil {
+			if r.warned.set(string(r.obj.UID), true) {
+				r.event(corev1.EventTypeWarning, infrastructure.ReasonWorkloadClusterUnavailable,
+					fmt.Sprintf("The out-of-service taint cannot be taken off Node %s: %s", r.obj.Status.FencedNode, describeConnectError(err)))
+			}
 			r.wait.requeueAfter = remediationRetryInterval
 			return false, nil
 		}
+		r.warned.set(string(r.obj.UID), false)
 		if err := r.recordUnfenced(ctx); err != nil {
 			return false, err
 		}
 	}
-	if r.obj.Status.PoweredOff {
-		// The machine may be off. That is undone if the Machine is not replaced after all.
-		return false, nil
+	// The Machine may not be replaced after all.
+	if done, err := r.undoPowerOff(ctx); err != nil || !done {
+		return false, err
 	}
 	return false, r.release(ctx)
 }
 
-// isReinstalled returns whether the machine is being reinstalled.
+// isReinstalled returns whether the machine is being reinstalled, or that was asked for just now and
+// may not have been observed yet.
 func (r *remediationRun) isReinstalled() bool {
+	last := r.metal.Status.LastOperation
+	if last != nil && last.RequestTime != nil && last.Action == v1alpha4.OperationReinstall && last.Outcome != v1alpha4.OperationRefused &&
+		r.clock.Since(last.RequestTime.Time) < powerInFlight {
+		return true
+	}
 	return meta.IsStatusConditionTrue(r.metal.Status.Conditions, infrastructure.ConditionReinstalling)
 }

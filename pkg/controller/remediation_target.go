@@ -45,16 +45,37 @@ func (r *remediationRun) resolve(ctx context.Context) error {
 			return err
 		}
 	}
+	return r.readMetal(ctx)
+}
+
+// readMetal reads the machine from the server, and whether that could observe it.
+func (r *remediationRun) readMetal(ctx context.Context) error {
 	name := r.metalName()
+	r.metal, r.stale = nil, false
 	if name == "" {
 		return nil
 	}
 	metal := &v1alpha4.MetalStackMachine{}
-	err := r.live.Get(ctx, client.ObjectKey{Namespace: r.obj.Namespace, Name: name}, metal)
+	withWarnings, stale := watchForStaleReads(ctx)
+	err := r.live.Get(withWarnings, client.ObjectKey{Namespace: r.obj.Namespace, Name: name}, metal)
 	if err == nil {
-		r.metal = metal
+		r.metal, r.stale = metal, stale()
 	}
 	return client.IgnoreNotFound(err)
+}
+
+// metalAPIAway says why what the server shows of the machine may be no more so; "" if it is known.
+func (r *remediationRun) metalAPIAway(ctx context.Context) string {
+	switch {
+	case r.metal == nil:
+		return ""
+	case r.stale:
+		return "The server shows what it observed of the machine before"
+	}
+	if _, err := r.power.state(ctx, r.metal); err != nil && (powerAnswerOf(err) == powerUnavailable || apierrors.IsTooManyRequests(err)) {
+		return fmt.Sprintf("The power state of the machine cannot be read: %v", err)
+	}
+	return ""
 }
 
 // clusterName is the name of the Cluster.
@@ -127,6 +148,8 @@ func (r *remediationRun) assess(ctx context.Context) (objection, error) {
 			return objection{}, r.deleteStale(ctx)
 		}
 		return waitBefore(infrastructure.ReasonWaitingForMachine, "The Machine has not failed a health check: its condition %s is not False", clusterv1.MachineHealthCheckSucceededCondition), nil
+	case conditions.IsFalse(r.machine, clusterv1.MachineOwnerRemediatedCondition):
+		return handBackFor(infrastructure.ReasonHandedBack, "this was done before: the Machine's condition %s is False", clusterv1.MachineOwnerRemediatedCondition), nil
 	case annotations.HasSkipRemediation(r.machine):
 		return waitBefore(infrastructure.ReasonWaitingForMachine, "The Machine has the annotation %s", clusterv1.MachineSkipRemediationAnnotation), nil
 	case r.metalName() == "":
@@ -156,8 +179,13 @@ func (r *remediationRun) assess(ctx context.Context) (objection, error) {
 		return handBackFor(infrastructure.ReasonNodeGone, "Node %s is gone", r.machine.Status.NodeRef.Name), nil
 	}
 	why, err := r.controlPlaneObjection(ctx)
-	if err != nil || why != "" {
-		return waitBefore(infrastructure.ReasonWaitingForControlPlane, "%s", why), err
+	switch {
+	case err != nil:
+		return objection{}, err
+	case why != "":
+		return r.waitForControlPlane(ctx, why)
+	case r.stale:
+		return waitBefore(infrastructure.ReasonMetalAPIUnavailable, "%s", r.metalAPIAway(ctx)), nil
 	}
 	if _, err := r.power.state(ctx, r.metal); err != nil {
 		return waitBefore(infrastructure.ReasonMetalAPIUnavailable, "The power state of the machine cannot be read: %v", err), nil
@@ -184,7 +212,7 @@ func (r *remediationRun) lostMetal() string {
 	switch {
 	case r.metal == nil:
 		return fmt.Sprintf("MetalStackMachine %s is gone", r.metalName())
-	case r.metal.Status.Metal != nil && r.metal.Status.Metal.Phase == infrastructure.PhaseGone:
+	case !r.stale && r.metal.Status.Metal != nil && r.metal.Status.Metal.Phase == infrastructure.PhaseGone:
 		return fmt.Sprintf("The machine of MetalStackMachine %s is gone", r.metal.Name)
 	case allocationOf(r.metal).Phase != v1alpha4.AllocationAllocated:
 		return fmt.Sprintf("MetalStackMachine %s holds no machine", r.metal.Name)
@@ -209,8 +237,12 @@ func (r *remediationRun) checkMetal(ctx context.Context) (lost, again bool, err 
 }
 
 // handBack has the owner of the Machine replace it, by the condition that Cluster API's contract
-// for external remediation says. It does so before that is recorded: twice is as once.
+// for external remediation says. It does so before that is recorded: twice is as once. With a
+// metal-api that does not answer nothing is handed back.
 func (r *remediationRun) handBack(ctx context.Context, reason, message string) (bool, error) {
+	if away := r.metalAPIAway(ctx); away != "" {
+		return r.retry(infrastructure.ReasonMetalAPIUnavailable, "%s", away)
+	}
 	if c := conditions.Get(r.machine, clusterv1.MachineOwnerRemediatedCondition); c == nil || c.Status != metav1.ConditionFalse {
 		before := r.machine.DeepCopy()
 		conditions.Set(r.machine, metav1.Condition{

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
@@ -135,7 +136,7 @@ func TestRemediation_FencesOnlyWhatIsSeenOffAfterTheRequest(t *testing.T) {
 func TestRemediation_LostAnswerIsNoSecondRequest(t *testing.T) {
 	t.Parallel()
 	h := newRemediationHarness(t)
-	h.power.lose, h.power.outcome = true, v1alpha4.OperationUncertain
+	h.power.lost, h.power.outcome = apierrors.NewTimeoutError("it may have been sent", 0), v1alpha4.OperationUncertain
 	h.until(v1alpha4.RemediationSucceeded)
 	assert.Equal(t, reboot, h.steps)
 }
@@ -233,7 +234,7 @@ func TestRemediation_DoesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newRemediationHarness(t, test.object)
-			h.ticksFor(9 * time.Minute)
+			h.ticksFor(4 * time.Minute)
 			reason, message := h.said()
 			assert.Equal(t, test.reason, reason, message)
 			assert.Empty(t, h.steps)
@@ -286,7 +287,7 @@ func TestRemediation_RefusedPowerRequestsAreBounded(t *testing.T) {
 	h.until(v1alpha4.RemediationFailed)
 	assert.Empty(t, h.node().Spec.Taints)
 	assert.Equal(t, 1, h.count("hand back"))
-	assert.LessOrEqual(t, len(h.steps), 2*2*12, "one each 30 s, for 5 min each")
+	assert.LessOrEqual(t, len(h.steps), 2*3*12, "one each 30 s, for 5 min in each phase")
 }
 
 // What a server recorded and never sent, because it crashed, is requested again.

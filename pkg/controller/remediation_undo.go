@@ -5,12 +5,11 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
@@ -24,13 +23,17 @@ func undo(ctx context.Context, r *remediationRun) (bool, error) {
 		r.gone = true
 		return false, nil
 	}
+	// Cluster API deletes the object as soon as the Node is ready, mostly before that is seen here.
+	if done, err := r.succeedBeforeDeletion(ctx); err != nil || !done {
+		return false, err
+	}
 	if done, err := r.undoChanges(ctx); err != nil || !done {
 		return false, err
 	}
 	if err := r.release(ctx); err != nil {
 		return false, err
 	}
-	r.connections.forget(ctrl.Request{NamespacedName: client.ObjectKey{Namespace: r.obj.Namespace, Name: r.clusterName()}})
+	r.connections.forget(r.request)
 	r.gone = true
 	return false, nil
 }
@@ -46,35 +49,86 @@ func (r *remediationRun) undoChanges(ctx context.Context) (bool, error) {
 			return false, err
 		}
 	}
-	if !r.obj.Status.PoweredOff {
+	return r.undoPowerOff(ctx)
+}
+
+// undoPowerOff has a machine that was asked to switch off switched on, until that is certain, or for
+// the timeout; false if it has to be tried again.
+func (r *remediationRun) undoPowerOff(ctx context.Context) (bool, error) {
+	switch {
+	case !r.obj.Status.PoweredOff:
 		return true, nil
-	}
-	if r.mayPowerOn() {
-		answer, err := r.ask(ctx, v1alpha4.PowerOn, idOn)
-		switch {
-		case answer == powerUnavailable:
-			return r.retry(infrastructure.ReasonMetalAPIUnavailable, "The machine cannot be asked to switch on: %v", err)
-		case answer == powerBusy, answer == powerRefused && r.clock.Since(r.undoBegan()) < r.timeout():
-			r.wait = waitFor(powerRetryAfter(err), infrastructure.ReasonPowerRefused, "The machine cannot be asked to switch on: %v", err)
-			return false, nil
-		case answer == powerRefused:
-			r.machineEvent(corev1.EventTypeWarning, infrastructure.ReasonPowerRefused, "The machine may be off, and was not switched on: "+oneline.Sanitize(err.Error(), oneline.MaxNote/2))
+	case !r.mayPowerOn():
+		return true, r.recordPoweredOn(ctx)
+	case r.obj.Status.Phase != v1alpha4.RemediationPoweringOn && r.obj.Status.Phase != v1alpha4.RemediationFailed:
+		// The timeout begins now.
+		if err := r.enter(ctx, v1alpha4.RemediationPoweringOn, nil); err != nil {
+			return false, err
 		}
 	}
-	return true, r.record(ctx, func(s *v1alpha4.MetalStackRemediationStatus) { s.PoweredOff = false })
+	answer, err := r.askOn(ctx)
+	switch answer {
+	case powerAsked:
+		return true, r.recordPoweredOn(ctx)
+	case powerUnavailable:
+		return r.waitToUndo(remediationRetryInterval, infrastructure.ReasonMetalAPIUnavailable, "The machine cannot be asked to switch on: %v", err)
+	}
+	over, failed := r.isOverAfterOutage(ctx)
+	// A request that was never sent is repeated before.
+	over = over && r.clock.Since(r.phaseBegan()) >= 2*powerInFlight
+	switch {
+	case failed != nil:
+		return false, failed
+	case !over && answer == powerRequested:
+		return r.waitToUndo(powerPollInterval, infrastructure.ReasonPoweringOn, "Waiting until it is certain that the machine was asked to switch on")
+	case !over:
+		return r.waitToUndo(powerRetryAfter(err), infrastructure.ReasonPowerRefused, "The machine cannot be asked to switch on: %v", err)
+	}
+	why := "it is not known whether it was asked to"
+	if err != nil {
+		why = oneline.Sanitize(err.Error(), oneline.MaxNote/2)
+	}
+	if err := r.recordPoweredOn(ctx); err != nil {
+		return false, err
+	}
+	r.machineEvent(corev1.EventTypeWarning, infrastructure.ReasonPowerRefused, fmt.Sprintf("Machine %s may be off, and was not switched on within %s: %s", machineID(r.metal), r.timeout(), why))
+	remediations.WithLabelValues(resultLeftOff).Inc()
+	return true, nil
+}
+
+// waitToUndo waits; what is said of a Machine that was handed back stays.
+func (r *remediationRun) waitToUndo(interval time.Duration, reason, format string, args ...any) (bool, error) {
+	r.wait = waitFor(interval, reason, format, args...)
+	if r.obj.Status.Phase == v1alpha4.RemediationFailed {
+		r.wait = wait{requeueAfter: interval}
+	}
+	return false, nil
+}
+
+// recordPoweredOn records that there is nothing to switch on any more.
+func (r *remediationRun) recordPoweredOn(ctx context.Context) error {
+	return r.record(ctx, func(s *v1alpha4.MetalStackRemediationStatus) { s.PoweredOff = false })
+}
+
+// succeedBeforeDeletion ends an attempt whose Node is ready; false if it has to be tried again.
+func (r *remediationRun) succeedBeforeDeletion(ctx context.Context) (bool, error) {
+	if r.obj.Status.Phase != v1alpha4.RemediationWaiting || r.machine == nil || r.machine.DeletionTimestamp != nil || r.metal == nil || r.lostMetal() != "" {
+		return true, nil
+	}
+	node, err := r.node(ctx)
+	if err != nil || node == nil || !isReadySince(node, r.phaseBegan()) {
+		// What was done is undone.
+		return true, nil
+	}
+	if err := r.untaint(ctx, node); err != nil {
+		return r.retry(infrastructure.ReasonWorkloadClusterUnavailable, "Node %s is ready, and the out-of-service taint cannot be taken off: %s", node.Name, describeConnectError(err))
+	}
+	return r.succeed(ctx, node)
 }
 
 // mayPowerOn returns whether the machine is the one that was switched off, and is not going.
 func (r *remediationRun) mayPowerOn() bool {
 	return (r.machine == nil || r.machine.DeletionTimestamp == nil) && r.metal != nil && r.metal.DeletionTimestamp == nil && r.lostMetal() == ""
-}
-
-// undoBegan is since when a deletion is undone.
-func (r *remediationRun) undoBegan() time.Time {
-	if t := r.obj.DeletionTimestamp; t != nil {
-		return t.Time
-	}
-	return r.phaseBegan()
 }
 
 // hasNoWorkloadCluster returns whether a workload cluster that cannot be used is gone, or going for

@@ -387,6 +387,8 @@ const (
 	// ReasonRetriesExhausted: the Node was not ready after the last attempt. The Machine was
 	// handed back to its owner, as with all that follow.
 	ReasonRetriesExhausted = "RetriesExhausted"
+	// ReasonHandedBack: the Machine had been handed back before, and was not replaced yet.
+	ReasonHandedBack = "HandedBack"
 	// ReasonMachineGone: the machine of the MetalStackMachine is gone, or another one than when
 	// the remediation began.
 	ReasonMachineGone = "MachineGone"
