@@ -14,6 +14,7 @@ import (
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
@@ -26,6 +27,9 @@ const (
 	attachmentsPerRequest = 500
 	// maxWorkloadPages bounds the requests for one of these lists.
 	maxWorkloadPages = 20
+	// maxClaims bounds the PersistentVolumeClaims that are read, of Pods that stay on a Node.
+	maxClaims = 50
+	claimKind = "PersistentVolumeClaim"
 )
 
 // outOfService is the taint by which kube-controller-manager deletes the Pods of a Node, and
@@ -189,14 +193,30 @@ func (r *remediationRun) recordUnfenced(ctx context.Context) error {
 func (r *remediationRun) leftOn(ctx context.Context, node string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, workloadTimeout)
 	defer cancel()
-	pods, err := count(ctx, r.workload, &corev1.PodList{}, podsPerRequest, func(l *corev1.PodList) int {
-		return len(slices.DeleteFunc(l.Items, func(p corev1.Pod) bool { return p.Spec.NodeName != node || staysOnNode(&p) }))
+	var claims []client.ObjectKey
+	pods, err := count(ctx, r.workload, &corev1.PodList{}, podsPerRequest, func(l *corev1.PodList) (n int) {
+		for i := range l.Items {
+			switch pod := &l.Items[i]; {
+			case pod.Spec.NodeName != node:
+			case staysOnNode(pod):
+				claims = append(claims, claimsOf(pod)...)
+			default:
+				n++
+			}
+		}
+		return n
 	}, client.MatchingFields{"spec.nodeName": node})
 	if err != nil {
 		return "", err
 	}
+	stay, err := r.volumesOf(ctx, claims)
+	if err != nil {
+		return "", err
+	}
 	attachments, err := count(ctx, r.workload, &storagev1.VolumeAttachmentList{}, attachmentsPerRequest, func(l *storagev1.VolumeAttachmentList) int {
-		return len(slices.DeleteFunc(l.Items, func(a storagev1.VolumeAttachment) bool { return a.Spec.NodeName != node }))
+		return len(slices.DeleteFunc(l.Items, func(a storagev1.VolumeAttachment) bool {
+			return a.Spec.NodeName != node || stay[ptr.Deref(a.Spec.Source.PersistentVolumeName, "")]
+		}))
 	})
 	switch {
 	case err != nil || pods+attachments == 0:
@@ -205,6 +225,35 @@ func (r *remediationRun) leftOn(ctx context.Context, node string) (string, error
 		return fmt.Sprintf("%d Pods are", pods), nil
 	}
 	return fmt.Sprintf("%d Pods and %d volumes are", pods, attachments), nil
+}
+
+// claimsOf are the PersistentVolumeClaims of a Pod.
+func claimsOf(pod *corev1.Pod) (claims []client.ObjectKey) {
+	for _, v := range pod.Spec.Volumes {
+		switch {
+		case v.PersistentVolumeClaim != nil:
+			claims = append(claims, client.ObjectKey{Namespace: pod.Namespace, Name: v.PersistentVolumeClaim.ClaimName})
+		case v.Ephemeral != nil:
+			claims = append(claims, client.ObjectKey{Namespace: pod.Namespace, Name: pod.Name + "-" + v.Name})
+		}
+	}
+	return claims
+}
+
+// volumesOf are the names of the PersistentVolumes of claims. Those of Pods that stay on the Node stay
+// attached to it.
+func (r *remediationRun) volumesOf(ctx context.Context, claims []client.ObjectKey) (map[string]bool, error) {
+	volumes := map[string]bool{}
+	for _, key := range claims[:min(len(claims), maxClaims)] {
+		claim := &corev1.PersistentVolumeClaim{}
+		switch err := r.workload.Get(ctx, key, claim); {
+		case client.IgnoreNotFound(err) != nil:
+			return nil, &workloadError{err}
+		case err == nil && claim.Spec.VolumeName != "":
+			volumes[claim.Spec.VolumeName] = true
+		}
+	}
+	return volumes, nil
 }
 
 // count adds up what each page of a list has.

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
@@ -345,4 +346,30 @@ func TestRemediation_ControlPlaneOfFiveWithTwoThatHang(t *testing.T) {
 	h = newRemediationHarness(t, append(members("z"), controlPlaneMachine("cp-2", fails))...)
 	h.until(v1alpha4.RemediationFailed)
 	assert.Equal(t, []string{"hand back"}, h.steps, "there is no quorum without it")
+}
+
+// The volumes of a Pod that tolerates the taint are not detached.
+func TestRemediation_VolumesOfPodsThatStayAreNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	h := newRemediationHarness(t)
+	stays := podOn("m-node", "stays", corev1.Toleration{Operator: corev1.TolerationOpExists})
+	stays.Spec.Volumes = []corev1.Volume{
+		{Name: "data", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"}}},
+		{Name: "scratch", VolumeSource: corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}}},
+	}
+	require.NoError(t, h.workload.Create(t.Context(), stays))
+	for claim, volume := range map[string]string{"data": "pv-1", "stays-scratch": "pv-2"} {
+		require.NoError(t, h.workload.Create(t.Context(), &corev1.PersistentVolumeClaim{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: claim}, Spec: corev1.PersistentVolumeClaimSpec{VolumeName: volume},
+		}))
+		require.NoError(t, h.workload.Create(t.Context(), &storagev1.VolumeAttachment{
+			ObjectMeta: metav1.ObjectMeta{Name: volume},
+			Spec:       storagev1.VolumeAttachmentSpec{NodeName: "m-node", Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: ptr.To(volume)}},
+		}))
+	}
+	h.until(v1alpha4.RemediationPoweringOff)
+	began := h.clock.Now()
+	h.until(v1alpha4.RemediationWaiting)
+	assert.Equal(t, reboot[:3], h.steps)
+	assert.Less(t, h.clock.Since(began), 2*time.Minute)
 }

@@ -238,6 +238,7 @@ func workloadKinds() (*runtime.Scheme, meta.RESTMapper, error) {
 		corev1.SchemeGroupVersion.WithKind("Namespace"):           meta.RESTScopeRoot,
 		corev1.SchemeGroupVersion.WithKind("Node"):                meta.RESTScopeRoot,
 		corev1.SchemeGroupVersion.WithKind("Pod"):                 meta.RESTScopeNamespace,
+		corev1.SchemeGroupVersion.WithKind(claimKind):             meta.RESTScopeNamespace,
 		storagev1.SchemeGroupVersion.WithKind("VolumeAttachment"): meta.RESTScopeRoot,
 		corev1.SchemeGroupVersion.WithKind("ServiceAccount"):      meta.RESTScopeNamespace,
 		rbacv1.SchemeGroupVersion.WithKind("ClusterRole"):         meta.RESTScopeRoot,

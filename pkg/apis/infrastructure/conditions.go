@@ -361,7 +361,8 @@ const (
 
 // Reasons of Remediated. MetalAPIUnavailable is shared with Allocated, Paused and Reinstalling
 // with the conditions of those names, and WaitingForControlPlane with ControlPlaneEndpointSet:
-// the control plane would not bear that the machine is switched off.
+// the control plane would not bear that the machine is switched off, or would not have for so long
+// that the Machine was handed back.
 const (
 	// ReasonRemediated: the Node is ready again. The only one with which it is True.
 	ReasonRemediated = "Remediated"
