@@ -7849,7 +7849,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediationStatus(ref com
 					},
 					"poweredOff": {
 						SchemaProps: spec.SchemaProps{
-							Description: "poweredOff is true from before the machine is asked to switch off, until it was asked to switch on again.",
+							Description: "poweredOff is true from before the machine is asked to switch off, until it is certain that it was asked to switch on again, or that there is nothing to switch on.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},
@@ -12484,7 +12484,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediationStatus(ref com
 					},
 					"poweredOff": {
 						SchemaProps: spec.SchemaProps{
-							Description: "poweredOff is true from before the machine is asked to switch off, until it was asked to switch on again.",
+							Description: "poweredOff is true from before the machine is asked to switch off, until it is certain that it was asked to switch on again, or that there is nothing to switch on.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},

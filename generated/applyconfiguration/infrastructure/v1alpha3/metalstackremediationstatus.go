@@ -24,8 +24,8 @@ type MetalStackRemediationStatusApplyConfiguration struct {
 	PhaseTime *v1.Time `json:"phaseTime,omitempty"`
 	// machine is the machine that is remediated.
 	Machine *RemediatedMachineApplyConfiguration `json:"machine,omitempty"`
-	// poweredOff is true from before the machine is asked to switch off, until it was asked to
-	// switch on again.
+	// poweredOff is true from before the machine is asked to switch off, until it is certain that
+	// it was asked to switch on again, or that there is nothing to switch on.
 	PoweredOff *bool `json:"poweredOff,omitempty"`
 	// fencedNode is the name of the Node that has the out-of-service taint because of this
 	// remediation. It is set before the taint is, and removed after it was taken off.

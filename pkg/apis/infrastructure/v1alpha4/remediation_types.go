@@ -106,8 +106,8 @@ type MetalStackRemediationStatus struct {
 	// machine is the machine that is remediated.
 	// +optional
 	Machine *RemediatedMachine `json:"machine,omitempty"`
-	// poweredOff is true from before the machine is asked to switch off, until it was asked to
-	// switch on again.
+	// poweredOff is true from before the machine is asked to switch off, until it is certain that
+	// it was asked to switch on again, or that there is nothing to switch on.
 	// +optional
 	PoweredOff bool `json:"poweredOff,omitempty"`
 	// fencedNode is the name of the Node that has the out-of-service taint because of this
