@@ -322,6 +322,37 @@ func TestRemediation_WaitsForAReinstallationThatBegins(t *testing.T) {
 	h.until(v1alpha4.RemediationSucceeded)
 }
 
+// A machine that is marked for a reinstallation, and does not begin it, is rebooted after the
+// timeout; one whose installation is in a crash loop is handed back.
+func TestRemediation_OfAReinstallationThatDoesNotEnd(t *testing.T) {
+	t.Parallel()
+	reinstalling := func(h *remediationHarness, reason string, crashLoop bool) {
+		h.changeMetal(func(m *v1alpha4.MetalStackMachine) {
+			m.Status.Metal.CrashLoop = crashLoop
+			conditions.Set(m, metav1.Condition{Type: infrastructure.ConditionReinstalling, Status: metav1.ConditionTrue, Reason: reason, LastTransitionTime: metav1.NewTime(h.clock.Now())})
+		})
+	}
+	h := newRemediationHarness(t)
+	reinstalling(h, infrastructure.ReasonReinstallMarked, false)
+	timeout := h.remediation().Spec.Strategy.Timeout.Duration
+	h.ticksFor(timeout - time.Minute)
+	reason, _ := h.said()
+	assert.Equal(t, infrastructure.ReasonReinstalling, reason)
+	assert.Empty(t, h.steps)
+	h.until(v1alpha4.RemediationSucceeded)
+	assert.Equal(t, reboot, h.steps)
+
+	h = newRemediationHarness(t)
+	reinstalling(h, infrastructure.ReasonReinstallInstalling, false)
+	h.ticksFor(2 * timeout)
+	assert.Empty(t, h.steps)
+
+	h = newRemediationHarness(t)
+	reinstalling(h, infrastructure.ReasonCrashLoop, true)
+	assert.Equal(t, v1alpha4.RemediationFailed, h.tick())
+	assert.Equal(t, []string{"hand back"}, h.steps)
+}
+
 // A control plane of five bears that two hang: they are rebooted one after the other.
 func TestRemediation_ControlPlaneOfFiveWithTwoThatHang(t *testing.T) {
 	t.Parallel()

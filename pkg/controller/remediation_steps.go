@@ -273,13 +273,25 @@ func finishFailed(ctx context.Context, r *remediationRun) (bool, error) {
 	return false, r.release(ctx)
 }
 
-// isReinstalled returns whether the machine is being reinstalled, or that was asked for just now and
-// may not have been observed yet.
+// isReinstalled returns whether the machine is being reinstalled, or that was requested just now and
+// may not have been observed yet. One that is only marked is not any more after the timeout: it
+// boots its disk, or, from the network, what was requested. One whose installation crashes again
+// and again is in a crash loop.
 func (r *remediationRun) isReinstalled() bool {
 	last := r.metal.Status.LastOperation
 	if last != nil && last.RequestTime != nil && last.Action == v1alpha4.OperationReinstall && last.Outcome != v1alpha4.OperationRefused &&
 		r.clock.Since(last.RequestTime.Time) < powerInFlight {
 		return true
 	}
-	return meta.IsStatusConditionTrue(r.metal.Status.Conditions, infrastructure.ConditionReinstalling)
+	c := meta.FindStatusCondition(r.metal.Status.Conditions, infrastructure.ConditionReinstalling)
+	if c == nil || c.Status != metav1.ConditionTrue {
+		return false
+	}
+	switch c.Reason {
+	case infrastructure.ReasonCrashLoop:
+		return false
+	case infrastructure.ReasonReinstallMarked:
+		return r.clock.Since(c.LastTransitionTime.Time) < r.timeout()
+	}
+	return true
 }

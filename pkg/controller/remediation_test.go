@@ -215,7 +215,7 @@ func TestRemediation_DoesNothing(t *testing.T) {
 		"another Machine's MetalStackMachine": {infrastructure.ReasonWaitingForMachine, rebootable(func(obj client.Object) { obj.SetOwnerReferences(nil); ownedBy("Machine", "m", "another")(obj) })},
 		"MetalStackMachine is being deleted":  {infrastructure.ReasonMachineDeleting, rebootable(deleted)},
 		"machine is being reinstalled": {infrastructure.ReasonReinstalling, rebootable(func(obj client.Object) {
-			conditions.Set(obj.(*v1alpha4.MetalStackMachine), metav1.Condition{Type: infrastructure.ConditionReinstalling, Status: metav1.ConditionTrue, Reason: infrastructure.ReasonReinstallMarked})
+			conditions.Set(obj.(*v1alpha4.MetalStackMachine), metav1.Condition{Type: infrastructure.ConditionReinstalling, Status: metav1.ConditionTrue, Reason: infrastructure.ReasonReinstallInstalling})
 		})},
 		"machine was not observed": {infrastructure.ReasonMetalAPIUnavailable, rebootable(func(obj client.Object) {
 			obj.(*v1alpha4.MetalStackMachine).Status.Metal.Phase = infrastructure.PhaseUnknown
