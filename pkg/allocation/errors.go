@@ -25,12 +25,23 @@ var errInterrupted = errors.New("the server is shutting down: the operation is r
 // now or later.
 var errNotStarted = errors.New("the server is shutting down: nothing was sent: retry")
 
+// errNoPassword is errNotStarted of a console password, which may have been read.
+var errNoPassword = errors.New("the server is shutting down: no password was given: retry")
+
 // interruption is the error of what a verb does that ends with the server.
 func interruption(verb string) error {
-	if isOperation(verb) {
+	switch {
+	case verb == VerbConsolePassword:
+		return errNoPassword
+	case isOperation(verb):
 		return errNotStarted
 	}
 	return errInterrupted
+}
+
+// isInterruption reports whether an error is that of what ends with the server.
+func isInterruption(err error) bool {
+	return errors.Is(err, errInterrupted) || errors.Is(err, errNotStarted) || errors.Is(err, errNoPassword)
 }
 
 // refusal is a definite no: nothing was allocated or released. It becomes the
@@ -190,7 +201,7 @@ func (ref objectRef) apiError(err error) error {
 		return ref.statusError(r)
 	case errors.As(err, &status):
 		return err
-	case errors.Is(err, errInterrupted), errors.Is(err, errNotStarted):
+	case isInterruption(err):
 		interrupted := ref.statusError(&refusal{code: http.StatusServiceUnavailable, message: err.Error()})
 		// By then another replica is active, and clients retry this by themselves.
 		interrupted.ErrStatus.Details.RetryAfterSeconds = 1

@@ -115,12 +115,17 @@ func runExclusive[T any](ctx context.Context, p *Protocol, ref objectRef, verb s
 	}
 }
 
-// repetition says which retries of an operation are the same request.
+// repetition says which retries of an operation that is recorded are the same request.
 func repetition(verb string) string {
-	if !isOperation(verb) {
-		return ""
+	const sinceThen = ", as long as no other power action or reinstallation of the object was recorded since"
+	switch verb {
+	case VerbPower:
+		return ". A retry is the same request only with the same requestID, or, without one, within ten seconds of the end of this one" + sinceThen +
+			", and of a discovered machine only for ten minutes, by the same process"
+	case VerbReinstall:
+		return ". A retry is the same request only within ten seconds of the end of this one" + sinceThen
 	}
-	return ". A retry is the same request only with the same requestID, or within ten seconds of the end of this one"
+	return ""
 }
 
 // Shutdown starts no operation any more, and waits until those in progress have

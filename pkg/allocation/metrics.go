@@ -93,7 +93,7 @@ func outcomeOf(err error) string {
 	switch {
 	case err == nil:
 		return "done"
-	case errors.Is(err, errInterrupted), errors.Is(err, errNotStarted):
+	case isInterruption(err):
 		return "interrupted"
 	case errors.As(err, &r):
 		return strconv.Itoa(r.code)

@@ -25,6 +25,13 @@ type MachineRef struct {
 	Releasing bool
 }
 
+// The operations on metal that is allocated whose errors say more than those of others.
+const (
+	VerbPower           = "power request"
+	VerbReinstall       = "reinstallation"
+	VerbConsolePassword = "console password request" //nolint:gosec // no password
+)
+
 // isOperation reports whether a verb is that of an operation on metal that is allocated.
 func isOperation(verb string) bool {
 	return verb != verbAllocate && verb != verbRelease && verb != verbRecover

@@ -110,3 +110,28 @@ func TestRefusal_BecomesAStatusOfItsKind(t *testing.T) {
 	require.ErrorContains(t, err, `metalstackfirewalls.infrastructure.cluster.x-k8s.io "fw": slowly`)
 	require.NoError(t, env.p.StatusError(ref, nil))
 }
+
+// A retry of what is recorded nowhere is another request.
+func TestRepetition_IsThatOfTheVerb(t *testing.T) {
+	t.Parallel()
+	power, reinstall := repetition(VerbPower), repetition(VerbReinstall)
+	for _, s := range []string{power, reinstall} {
+		require.Contains(t, s, "within ten seconds of the end of this one")
+		require.Contains(t, s, "as long as no other power action or reinstallation of the object was recorded since")
+	}
+	require.Contains(t, power, "requestID")
+	require.Contains(t, power, "discovered")
+	require.NotContains(t, reinstall, "requestID", "it has none")
+	for _, verb := range []string{VerbConsolePassword, "lock request", "unlock request", "identify request", verbAllocate, verbRelease, verbRecover} {
+		require.Empty(t, repetition(verb), verb)
+	}
+}
+
+func TestInterruption_SaysWhatWasNotDone(t *testing.T) {
+	t.Parallel()
+	require.EqualError(t, interruption(VerbConsolePassword), "the server is shutting down: no password was given: retry")
+	require.EqualError(t, interruption(VerbPower), "the server is shutting down: nothing was sent: retry")
+	for _, verb := range []string{VerbConsolePassword, VerbPower, verbAllocate} {
+		require.Equal(t, "interrupted", outcomeOf(interruption(verb)))
+	}
+}

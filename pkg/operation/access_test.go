@@ -112,9 +112,14 @@ func TestIdentify_SwitchesTheLED(t *testing.T) {
 	require.Equal(t, 1, env.calls()["machine-power"], "the same within seconds is one")
 	require.NoError(t, identify(infrastructure.LEDOff, ""))
 	require.Equal(t, 2, env.calls()["machine-power"])
-	require.Equal(t, []string{ReasonIdentifyRequested, ReasonIdentifyRequested}, env.events.reasons())
+	require.Equal(t, []string{
+		`The request to switch the chassis LED On was sent, requested by "alice@example.org": here`,
+		`The request to switch the chassis LED Off was sent, requested by "alice@example.org"`,
+	}, env.events.notes())
 	up := env.withoutQueue()
-	requireCode(t, http.StatusGatewayTimeout, identify(infrastructure.LEDOn, ""), "may have been switched On")
+	requireCode(t, http.StatusGatewayTimeout, identify(infrastructure.LEDOn, ""),
+		"it is not known whether the request to switch the chassis LED On was sent: retry")
+	require.Equal(t, []string{`It is not known whether the request to switch the chassis LED On was sent, requested by "alice@example.org"`}, env.events.notes())
 	up()
 	require.NoError(t, identify(infrastructure.LEDOn, ""))
 	up = env.down("machine-power", http.StatusForbidden, "not you")

@@ -55,3 +55,25 @@ func TestPower_BootFromNetworkHasItsEventFirst(t *testing.T) {
 	require.Len(t, notes, 2)
 	require.Contains(t, notes[1], `The power action "BootPXE" was not sent (`)
 }
+
+// Whoever does not know whether it was sent is told how to keep what is on the disks.
+func TestPower_UncertainBootFromNetworkNamesBootDisk(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	env.machine("node")
+	const advice = "the next boot of the machine may wipe the disks and install the image: request BootDisk before it is switched on or reset, to have it boot from the disk"
+	up := env.withoutQueue()
+	for range 2 { // the call, and its repetition
+		requireCode(t, http.StatusGatewayTimeout, env.power(env.o, "node", infrastructure.PowerBootPXE, "r1"),
+			`the power action "BootPXE" may have been sent to the machine's controller: `+advice+", or request it again, with another requestID: ")
+	}
+	notes := env.events.notes()
+	require.Len(t, notes, 2)
+	require.Contains(t, notes[1], `It is not known whether the power action "BootPXE" was sent: `+advice+" (")
+	require.Contains(t, notes[1], `), requested by "alice@example.org": it hangs`)
+	err := env.power(env.o, "node", infrastructure.PowerReset, "r2")
+	requireCode(t, http.StatusGatewayTimeout, err, "look at the power state")
+	require.NotContains(t, err.Error(), "BootDisk")
+	up()
+	require.NoError(t, env.power(env.o, "node", infrastructure.PowerBootDisk, "r3"))
+}

@@ -25,7 +25,7 @@ func (o *Operator) ConsolePassword(ctx context.Context, t Target, spec infrastru
 	if spec.Reason, err = requireReason(consolePasswordKind, spec.Reason); err != nil {
 		return nil, o.status(t, err)
 	}
-	return operate(ctx, o, t, "console password request", func(ctx context.Context, s *subject) (*infrastructure.MachineConsolePassword, error) {
+	return operate(ctx, o, t, allocation.VerbConsolePassword, func(ctx context.Context, s *subject) (*infrastructure.MachineConsolePassword, error) {
 		if _, err := s.observe(ctx); err != nil {
 			return nil, err
 		}

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
@@ -58,7 +60,8 @@ func (s *subject) note(what, reason string) string {
 }
 
 // outcomeNote says what became of the call of a request.
-func outcomeNote(what string, outcome infrastructure.MachineOperationOutcome, message string) string {
+func outcomeNote(r request, outcome infrastructure.MachineOperationOutcome, message string) string {
+	what := r.what()
 	message = oneline.Sanitize(message, oneline.MaxNote/2)
 	switch outcome {
 	case infrastructure.OperationSent:
@@ -66,7 +69,11 @@ func outcomeNote(what string, outcome infrastructure.MachineOperationOutcome, me
 	case infrastructure.OperationRefused:
 		return fmt.Sprintf("The metal-api refused the %s (%s), requested", what, message)
 	case infrastructure.OperationUncertain:
-		return fmt.Sprintf("It is not known whether the %s was sent (%s), requested", what, message)
+		advice := ""
+		if r.installs() {
+			advice = ": " + bootDiskAdvice
+		}
+		return fmt.Sprintf("It is not known whether the %s was sent%s (%s), requested", what, advice, message)
 	}
 	return fmt.Sprintf("The %s was not sent (%s), requested", what, message)
 }
@@ -84,13 +91,35 @@ func (s *subject) event(reason, action, note string, warning bool) Event {
 
 // recordFirst writes the Event of an operation that is not done without one.
 func (s *subject) recordFirst(ctx context.Context, reason, action, note string) error {
+	return errNotRecorded(s.record(ctx, s.event(reason, action, note, false)))
+}
+
+// recordFirstOrLog is recordFirst, but logs the Event if the namespace is being deleted: no Event
+// can be written in it then, and an operation that the deletion waits for could never be done.
+func (s *subject) recordFirstOrLog(ctx context.Context, reason, action, note string) error {
+	e := s.event(reason, action, note, false)
+	err := s.record(ctx, e)
+	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		klog.FromContext(ctx).Info("Machine was operated without an Event, since its namespace is being deleted", "reason", e.Reason, "action", e.Action,
+			"kind", e.Kind, "namespace", e.Namespace, "name", e.Name, "uid", e.UID, "note", e.Note)
+		return nil
+	}
+	return errNotRecorded(err)
+}
+
+func (s *subject) record(ctx context.Context, e Event) error {
 	ctx, cancel := context.WithTimeout(ctx, eventTimeout)
 	defer cancel()
-	if err := s.operator.opts.Events.Record(ctx, s.event(reason, action, note, false)); err != nil {
-		return allocation.Refuse(http.StatusServiceUnavailable, 0,
-			"nothing was done: the Event that says who asked for it, and why, cannot be written: %s", oneline.Sanitize(err.Error(), oneline.MaxNote))
+	return s.operator.opts.Events.Record(ctx, e)
+}
+
+// errNotRecorded is the error of an operation whose Event has to be written first, and was not.
+func errNotRecorded(err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	return allocation.Refuse(http.StatusServiceUnavailable, 0,
+		"nothing was done: the Event that says who asked for it, and why, cannot be written: %s", oneline.Sanitize(err.Error(), oneline.MaxNote))
 }
 
 // recordFailure writes the Event with the outcome of an operation whose first Event was written
@@ -99,17 +128,15 @@ func (s *subject) recordFailure(ctx context.Context, reason, action string, r re
 	switch {
 	case err == nil:
 	case ended == nil:
-		s.recordAfter(ctx, reason, action, s.note(outcomeNote(r.what(), "", err.Error()), r.reason), true)
+		s.recordAfter(ctx, reason, action, s.note(outcomeNote(r, "", err.Error()), r.reason), true)
 	default:
-		s.recordAfter(ctx, reason, action, s.note(outcomeNote(r.what(), ended.Outcome, ended.Message), r.reason), true)
+		s.recordAfter(ctx, reason, action, s.note(outcomeNote(r, ended.Outcome, ended.Message), r.reason), true)
 	}
 }
 
 // recordAfter writes the Event of an operation that was done whether or not it can be written.
 func (s *subject) recordAfter(ctx context.Context, reason, action, note string, warning bool) {
-	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), eventTimeout)
-	defer cancel()
-	if err := s.operator.opts.Events.Record(limited, s.event(reason, action, note, warning)); err != nil {
+	if err := s.record(context.WithoutCancel(ctx), s.event(reason, action, note, warning)); err != nil {
 		klog.FromContext(ctx).Info("Failed to write an Event", "reason", reason, "note", note, "err", err)
 	}
 }

@@ -40,19 +40,20 @@ func (o *Operator) Identify(ctx context.Context, t Target, spec infrastructure.M
 			return nil, err
 		}
 		err := o.opts.Metal.SetLED(context.WithoutCancel(ctx), s.machineID, spec.State == infrastructure.LEDOn, spec.Reason)
-		what := fmt.Sprintf("The chassis LED was switched %s", spec.State)
+		request := fmt.Sprintf("request to switch the chassis LED %s was sent", spec.State)
+		what := "The " + request
 		switch metal.KindOf(err) {
 		case "":
 			o.leds.set(s.allocationUUID, &infrastructure.MachineOperation{Action: string(spec.State), Reason: spec.Reason})
 		case metal.Uncertain:
-			what = fmt.Sprintf("It is not known whether the chassis LED was switched %s", spec.State)
+			what = "It is not known whether the " + request
 			o.leds.set(s.allocationUUID, nil)
 		default:
 			return nil, allocation.RefuseCall(identifyKind, err, nil)
 		}
 		s.recordAfter(ctx, ReasonIdentifyRequested, "Identify"+string(spec.State), s.note(what+", requested", spec.Reason), err != nil)
 		if err != nil {
-			return nil, callError(identifyKind, err, fmt.Sprintf("the chassis LED may have been switched %s: retry", spec.State))
+			return nil, callError(identifyKind, err, fmt.Sprintf("it is not known whether the %s: retry", request))
 		}
 		return answer, nil
 	})

@@ -92,7 +92,11 @@ func (o *Operator) Unlock(ctx context.Context, t Target, reason string) (_ *infr
 // setState writes the Event, and sets the state. The metal-api has no precondition: it replaces
 // what another client has set since the machine was read.
 func (s *subject) setState(ctx context.Context, state, description, eventReason, action, what, reason string) (none infrastructure.MachineLockStatus, _ error) {
-	if err := s.recordFirst(ctx, eventReason, action, s.note(fmt.Sprintf("The %s of the machine is requested", what), reason)); err != nil {
+	record := s.recordFirst
+	if eventReason == ReasonUnlocked {
+		record = s.recordFirstOrLog
+	}
+	if err := record(ctx, eventReason, action, s.note(fmt.Sprintf("The %s of the machine is requested", what), reason)); err != nil {
 		return none, err
 	}
 	err := s.checkObservedRecently()

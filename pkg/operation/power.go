@@ -43,14 +43,13 @@ func (o *Operator) RequestPower(ctx context.Context, t Target, spec infrastructu
 		return nil, o.status(t, allocation.RefuseField(powerKind, field.NotSupported(actionPath, spec.Action, allowed)))
 	}
 	spec.Reason = oneline.Sanitize(spec.Reason, maxReason)
-	installs := spec.Action == infrastructure.PowerBootPXE
-	if installs {
+	r := request{kind: powerKind, action: string(spec.Action), id: spec.RequestID, reason: spec.Reason}
+	if r.installs() {
 		if spec.Reason, err = requireReason(powerKind, spec.Reason); err != nil {
 			return nil, o.status(t, err)
 		}
 	}
-	r := request{kind: powerKind, action: string(spec.Action), id: spec.RequestID, reason: spec.Reason}
-	return operate(ctx, o, t, "power request", func(ctx context.Context, s *subject) (*infrastructure.MachinePower, error) {
+	return operate(ctx, o, t, allocation.VerbPower, func(ctx context.Context, s *subject) (*infrastructure.MachinePower, error) {
 		answer := &infrastructure.MachinePower{ObjectMeta: s.objectMeta(), Spec: spec}
 		if repeated, err := s.repeated(r); repeated || err != nil {
 			return answer, err
@@ -59,7 +58,7 @@ func (o *Operator) RequestPower(ctx context.Context, t Target, spec infrastructu
 		if err != nil {
 			return nil, err
 		}
-		if installs {
+		if r.installs() {
 			if err := s.checkBootPXE(m); err != nil {
 				return nil, err
 			}
@@ -68,7 +67,7 @@ func (o *Operator) RequestPower(ctx context.Context, t Target, spec infrastructu
 			return answer, nil
 		}
 		eventAction := "Power" + r.action
-		if installs {
+		if r.installs() {
 			what := fmt.Sprintf("The %s, after which the next boot wipes the disks and installs the image, is requested", r.what())
 			if err := s.recordFirst(ctx, ReasonPowerRequested, eventAction, s.note(what, r.reason)); err != nil {
 				return nil, err
@@ -76,10 +75,10 @@ func (o *Operator) RequestPower(ctx context.Context, t Target, spec infrastructu
 		}
 		ended, err := s.callOnce(ctx, r, func(ctx context.Context) error { return o.opts.Metal.RequestPower(ctx, s.machineID, action) })
 		switch {
-		case installs:
+		case r.installs():
 			s.recordFailure(ctx, ReasonPowerRequested, eventAction, r, ended, err)
 		case ended != nil:
-			s.recordAfter(ctx, ReasonPowerRequested, eventAction, s.note(outcomeNote(r.what(), ended.Outcome, ended.Message), r.reason), err != nil)
+			s.recordAfter(ctx, ReasonPowerRequested, eventAction, s.note(outcomeNote(r, ended.Outcome, ended.Message), r.reason), err != nil)
 		}
 		return answer, err
 	})

@@ -380,7 +380,7 @@ func TestPower_GoesOnWithoutItsCaller(t *testing.T) {
 	ctx, cancel := context.WithCancel(env.context())
 	go func() { <-reached; cancel() }()
 	_, err := env.o.RequestPower(ctx, target("node"), infrastructure.MachinePowerSpec{Action: infrastructure.PowerOff, RequestID: "off"})
-	requireCode(t, http.StatusGatewayTimeout, err, "continues", "only with the same requestID, or within ten seconds")
+	requireCode(t, http.StatusGatewayTimeout, err, "continues", "only with the same requestID, or, without one, within ten seconds", "as long as no other")
 	// Neither another operation nor a release begins meanwhile.
 	requireCode(t, http.StatusConflict, env.power(env.o, "node", infrastructure.PowerOn, "on"), "another power request is in progress")
 	_, err = env.protocol.ReleaseMachine(env.context(), teamA, "node", "")

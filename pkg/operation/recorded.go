@@ -41,6 +41,15 @@ func (r request) what() string {
 	return fmt.Sprintf("power action %q", r.action)
 }
 
+// installs reports whether the request is the power action after which the next boot installs the
+// machine.
+func (r request) installs() bool { return r.action == string(infrastructure.PowerBootPXE) }
+
+// bootDiskAdvice is what to do about a request that installs of which it is not known whether it
+// was sent.
+const bootDiskAdvice = "the next boot of the machine may wipe the disks and install the image: request " + string(infrastructure.PowerBootDisk) +
+	" before it is switched on or reset, to have it boot from the disk"
+
 // bodyField is the field of the body that stands for one of the request to the metal-api.
 func (r request) bodyField(f metal.RequestField) (*field.Path, any) {
 	if f == metal.FieldImage && r.action == infrastructure.OperationReinstall {
@@ -151,6 +160,10 @@ func uncertain(r request, message string) error {
 			"the %s may have been requested, and the machine be marked for it without a reboot: then its next boot from the network installs the image. "+
 				"The condition %s says whether it is marked, as soon as that is observed; request it again after some seconds to have the machine reboot: %s",
 			r.what(), infrastructure.ConditionReinstalling, message)
+	}
+	if r.installs() {
+		return allocation.Refuse(http.StatusGatewayTimeout, 0,
+			"the %s may have been sent to the machine's controller: %s, or request it again, with another requestID: %s", r.what(), bootDiskAdvice, message)
 	}
 	return allocation.Refuse(http.StatusGatewayTimeout, 0,
 		"the %s may have been sent to the machine's controller: look at the power state (subresource power) and the log before it is requested again, with another requestID: %s",

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -168,6 +170,37 @@ func TestOperations_NeedTheirEvent(t *testing.T) {
 	require.Contains(t, env.logs.String(), "Failed to write an Event")
 }
 
+// In a namespace that is being deleted no Event can be written, and the deletion waits for the
+// unlock: its Event is logged.
+func TestUnlock_LogsItsEventInNamespaceThatIsBeingDeleted(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	m := env.machine("node")
+	id := m.Status.Allocation.MachineID
+	require.NoError(t, env.sim.Lock(id, "hold"))
+	forbidden := apierrors.NewForbidden(eventsv1.SchemeGroupVersion.WithResource("events").GroupResource(), "node.1", errors.New("unable to create new content"))
+	env.events.fail = forbidden
+	_, err := env.o.Unlock(env.context(), target("node"), "go on")
+	requireCode(t, http.StatusServiceUnavailable, err, "nothing was done", "unable to create new content")
+	require.Empty(t, env.calls(), "without the right to write Events nothing is unlocked")
+
+	terminating := forbidden.ErrStatus.DeepCopy()
+	terminating.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
+	env.events.fail = &apierrors.StatusError{ErrStatus: *terminating}
+	lock, err := env.o.Unlock(env.context(), target("node"), "go on")
+	require.NoError(t, err)
+	require.False(t, lock.Status.Locked)
+	require.Equal(t, map[string]int{"machine-state": 1}, env.calls())
+	for _, words := range []string{`reason="Unlocked"`, `namespace="team-a"`, `name="node"`, string(m.UID), `The unlocking of the machine is requested by \"alice@example.org\": go on`} {
+		require.Contains(t, env.logs.String(), words)
+	}
+	_, err = env.o.Lock(env.context(), target("node"), infrastructure.MachineLockSpec{Reason: "hold"})
+	requireCode(t, http.StatusServiceUnavailable, err, "nothing was done")
+	_, err = env.o.ConsolePassword(env.context(), target("node"), infrastructure.MachineConsolePasswordSpec{Reason: "no ssh any more"})
+	requireCode(t, http.StatusServiceUnavailable, err, "nothing was done")
+	require.Equal(t, map[string]int{"machine-state": 1}, env.calls())
+}
+
 // A process that was suspended after it read the machine makes no call: the machine may be
 // another object's by then.
 func TestOperations_OfSuspendedServerSendNothing(t *testing.T) {
@@ -214,8 +247,12 @@ func TestOperations_ShutdownSaysThatNothingWasSent(t *testing.T) {
 	env := newEnvironment(t)
 	env.machine("node")
 	require.NoError(t, env.protocol.Shutdown(t.Context()))
-	for _, err := range env.verbs(env.context(), env.o, target("node")) {
-		requireCode(t, http.StatusServiceUnavailable, err, "shutting down: nothing was sent: retry")
+	for verb, err := range env.verbs(env.context(), env.o, target("node")) {
+		words := "shutting down: nothing was sent: retry"
+		if verb == "consolepassword" {
+			words = "shutting down: no password was given: retry"
+		}
+		requireCode(t, http.StatusServiceUnavailable, err, words)
 		_, retried := apierrors.SuggestsClientDelay(err)
 		require.True(t, retried)
 	}

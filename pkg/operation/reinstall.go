@@ -38,7 +38,7 @@ func (o *Operator) Reinstall(ctx context.Context, t Target, spec infrastructure.
 		return nil, o.status(t, err)
 	}
 	r := request{kind: reinstallKind, action: infrastructure.OperationReinstall, image: image.ID, reason: spec.Reason}
-	return operate(ctx, o, t, "reinstallation", func(ctx context.Context, s *subject) (*infrastructure.MachineReinstall, error) {
+	return operate(ctx, o, t, allocation.VerbReinstall, func(ctx context.Context, s *subject) (*infrastructure.MachineReinstall, error) {
 		answer := &infrastructure.MachineReinstall{ObjectMeta: s.objectMeta(), Spec: spec, Status: infrastructure.MachineReinstallStatus{Image: image.ID}}
 		if err := s.checkOwner(spec); err != nil {
 			return nil, err
