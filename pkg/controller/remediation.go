@@ -55,11 +55,12 @@ type remediationReconciler struct {
 	connections  *workloadConnections
 	slots        namespaceSlots
 	// unsent are the ids of requests that were certainly not made, and warned the objects of
-	// which an Event warns already. A restart forgets them.
-	unsent, warned keySet
-	clock          clock.Clock
-	recorder       events.EventRecorder
-	options        Options
+	// which an Event warns already; undoing are those whose machine is to be switched on at the end,
+	// and could be asked to. A restart forgets them.
+	unsent, warned, undoing keySet
+	clock                   clock.Clock
+	recorder                events.EventRecorder
+	options                 Options
 }
 
 // A remediationRun is one reconcile of a remediation.
@@ -97,7 +98,7 @@ func (r *remediationReconciler) Reconcile(ctx context.Context, request ctrl.Requ
 	// The cache may show a phase that is over. What would be done in it has effects outside.
 	if err := r.live.Get(ctx, request.NamespacedName, obj); err != nil {
 		if apierrors.IsNotFound(err) {
-			r.connections.forget(request)
+			r.forget(request)
 			err = nil
 		}
 		return ctrl.Result{}, err
@@ -121,12 +122,21 @@ func (r *remediationReconciler) Reconcile(ctx context.Context, request ctrl.Requ
 	return ctrl.Result{RequeueAfter: run.wait.requeueAfter}, err
 }
 
+// forget forgets an object that is gone.
+func (r *remediationReconciler) forget(request ctrl.Request) {
+	r.connections.forget(request)
+	for _, keys := range []*keySet{&r.unsent, &r.warned, &r.undoing} {
+		keys.forget(request.NamespacedName)
+	}
+}
+
 // do finds whose machine is remediated, and does steps until one waits.
 func (r *remediationRun) do(ctx context.Context) error {
 	if err := r.resolve(ctx); err != nil {
 		return err
 	}
 	if paused := r.pausedBy(); paused != "" {
+		r.undoing.set(r.request.NamespacedName, string(r.obj.UID), false)
 		r.wait = waitFor(0, infrastructure.ReasonPaused, "%s", paused)
 		return nil
 	}
@@ -214,6 +224,16 @@ func (r *remediationRun) waitedFor() string {
 		return c.Reason
 	}
 	return ""
+}
+
+// waitedForOthers returns whether the remediation waited before for what has nothing to do with
+// its step, and no timeout bounds.
+func (r *remediationRun) waitedForOthers() bool {
+	switch r.waitedFor() {
+	case infrastructure.ReasonMetalAPIUnavailable, infrastructure.ReasonWorkloadClusterUnavailable, infrastructure.ReasonReinstalling:
+		return true
+	}
+	return false
 }
 
 // isOverAfterOutage returns whether the phase has taken too long, of which the time in which the

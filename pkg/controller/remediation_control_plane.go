@@ -35,12 +35,12 @@ var controlPlaneConditions = []string{
 // waitForControlPlane waits until the control plane would bear that the machine is switched off, for
 // the timeout: then it is left to the provider of the control plane, which has rules of its own.
 func (r *remediationRun) waitForControlPlane(ctx context.Context, why string) (objection, error) {
-	limit := r.timeout()
-	switch phase := r.obj.Status.Phase; {
-	case phase == v1alpha4.RemediationWaiting || phase == v1alpha4.RemediationSucceeded:
+	limit, restart := r.timeout(), r.waitedFor() != infrastructure.ReasonWaitingForControlPlane
+	if phase := r.obj.Status.Phase; phase == v1alpha4.RemediationWaiting || phase == v1alpha4.RemediationSucceeded {
 		// The phase is over already.
-		limit *= 2
-	case r.waitedFor() != infrastructure.ReasonWaitingForControlPlane:
+		limit, restart = 2*limit, r.waitedForOthers()
+	}
+	if restart {
 		if err := r.restartPhase(ctx); err != nil {
 			return objection{}, err
 		}
@@ -162,16 +162,19 @@ func isToBeRemediated(m *clusterv1.Machine) bool {
 }
 
 // goesBefore returns whether another remediation is under way, or has to be before this one. Of
-// those that have not begun, or could not see one another begin, it is the first by name.
+// those that have not begun, or could not see one another begin, it is the first by name. One that
+// has not begun waits for one in Waiting, which may make another attempt, and not the reverse.
 func (r *remediationRun) goesBefore(other *v1alpha4.MetalStackRemediation) bool {
-	began := r.obj.Status.PoweredOff
+	began, waiting := r.obj.Status.PoweredOff, r.obj.Status.Phase == v1alpha4.RemediationWaiting
 	switch phase := other.Status.Phase; {
 	case phase == v1alpha4.RemediationPoweringOff:
 		return !began || other.Name < r.obj.Name
-	case other.Status.PoweredOff || phase == v1alpha4.RemediationWaiting:
+	case other.Status.PoweredOff:
 		return true
+	case phase == v1alpha4.RemediationWaiting:
+		return !waiting || other.Name < r.obj.Name
 	}
-	return other.Status.Phase == "" && !began && other.DeletionTimestamp == nil && other.Name < r.obj.Name
+	return other.Status.Phase == "" && !began && !waiting && other.DeletionTimestamp == nil && other.Name < r.obj.Name
 }
 
 // kubeadmObjection says whether the KubeadmControlPlane that owns the Machine replaces another one.

@@ -73,7 +73,7 @@ type playedPower struct {
 func (p *playedPower) request(ctx context.Context, machine *v1alpha4.MetalStackMachine, spec v1alpha4.MachinePowerSpec) error {
 	h := p.h
 	deadline, bounded := ctx.Deadline()
-	require.True(h.t, spec.Action != v1alpha4.PowerOff || bounded && time.Until(deadline) <= offTimeout, "an Off is sent at once or not")
+	require.True(h.t, bounded && time.Until(deadline) <= powerTimeout, "a power request is sent at once or not")
 	if h.killed {
 		return errKilled
 	}

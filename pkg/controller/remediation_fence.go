@@ -198,6 +198,8 @@ func (r *remediationRun) leftOn(ctx context.Context, node string) (string, error
 		for i := range l.Items {
 			switch pod := &l.Items[i]; {
 			case pod.Spec.NodeName != node:
+			case hasEnded(pod):
+				// Its volumes are detached.
 			case staysOnNode(pod):
 				claims = append(claims, claimsOf(pod)...)
 			default:
@@ -274,13 +276,14 @@ func count[L client.ObjectList](ctx context.Context, api client.Client, list L, 
 // staysOnNode returns whether the taint leaves a Pod: it has ended, or tolerates the taint, as
 // static Pods and the Pods of many DaemonSets do.
 func staysOnNode(pod *corev1.Pod) bool {
-	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
-		return true
-	}
-	return slices.ContainsFunc(pod.Spec.Tolerations, func(t corev1.Toleration) bool {
+	return hasEnded(pod) || slices.ContainsFunc(pod.Spec.Tolerations, func(t corev1.Toleration) bool {
 		return (t.Key == "" || t.Key == outOfService.Key) && (t.Effect == "" || t.Effect == outOfService.Effect) &&
 			(t.Operator == corev1.TolerationOpExists || t.Key != "" && t.Value == outOfService.Value) && t.TolerationSeconds == nil
 	})
+}
+
+func hasEnded(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
 // isReadySince returns whether a Node is ready, and its kubelet has said so since a time: until

@@ -85,15 +85,16 @@ func TestRemediationDeletion_WaitsForBothAPIs(t *testing.T) {
 	t.Parallel()
 	h := inPhase(t, v1alpha4.RemediationFencing)
 	require.NoError(t, h.api.Delete(t.Context(), h.remediation()))
-	h.workloadAway = true
+	h.workloadAway, h.power.err = true, unavailable
 	h.ticksFor(2 * time.Hour)
 	reason, _ := h.said()
-	assert.Equal(t, infrastructure.ReasonWorkloadClusterUnavailable, reason)
-	h.workloadAway, h.power.err = false, unavailable
+	assert.Equal(t, infrastructure.ReasonMetalAPIUnavailable, reason)
+	h.workloadAway = false
+	h.ticksFor(time.Minute)
+	assert.Empty(t, h.node().Spec.Taints)
 	h.ticksFor(2 * time.Hour)
 	reason, _ = h.said()
 	assert.Equal(t, infrastructure.ReasonMetalAPIUnavailable, reason)
-	assert.Empty(t, h.node().Spec.Taints)
 	h.power.err = nil
 	h.ticksFor(time.Minute)
 	assert.Nil(t, h.remediation())
@@ -108,7 +109,7 @@ func TestRemediationDeletion_CrashAfterEachStepLeavesNothing(t *testing.T) {
 		require.NoError(t, h.api.Delete(t.Context(), h.remediation()))
 		h.ticksFor(time.Minute)
 		assert.Nil(t, h.remediation())
-		assert.Equal(t, []string{"Off", "taint", "untaint", "On"}, h.steps, "crash after %d", n)
+		assert.Equal(t, reboot, h.steps, "crash after %d", n)
 	}
 }
 
@@ -133,7 +134,7 @@ func TestRemediation_WithoutItsOwnerIsUndone(t *testing.T) {
 	r.OwnerReferences = nil
 	require.NoError(t, h.api.Update(t.Context(), r))
 	h.ticksFor(time.Hour)
-	assert.Equal(t, []string{"Off", "taint", "untaint", "On"}, h.steps)
+	assert.Equal(t, reboot, h.steps)
 	assert.Empty(t, h.remediation().Finalizers)
 }
 

@@ -12,6 +12,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
@@ -68,9 +69,9 @@ const (
 	maxPowerReason = 256
 	// powerInFlight is for how long a request of which no outcome is recorded may be in flight.
 	powerInFlight = 2 * time.Minute
-	// offTimeout bounds the time between the last look at a remediation and the request that
-	// switches its machine off.
-	offTimeout = 10 * time.Second
+	// powerTimeout bounds the time between the last look at a remediation and the request that
+	// switches its machine.
+	powerTimeout = 10 * time.Second
 )
 
 // powerAnswer is what came of a power request.
@@ -102,7 +103,7 @@ func (r *remediationRun) nextRequest(action v1alpha4.PowerAction, what string) (
 	case last == nil || last.RequestTime == nil:
 	case isRequest(last, base):
 		// It was made, or may have been, whatever was answered.
-		r.unsent.set(base, false)
+		r.unsent.set(r.request.NamespacedName, base, false)
 		age := r.clock.Since(last.RequestTime.Time)
 		switch last.Outcome {
 		case v1alpha4.OperationRefused:
@@ -121,57 +122,45 @@ func (r *remediationRun) nextRequest(action v1alpha4.PowerAction, what string) (
 			return "", powerRequested, nil
 		}
 		return fmt.Sprintf("%s/%d", base, last.RequestTime.Unix()), powerRequested, nil
-	case action != v1alpha4.PowerOn && r.isOthers(last) && !r.unsent.has(base):
-		// It may have been requested after this request.
+	case action != v1alpha4.PowerOn && r.isOthers(last) && !r.unsent.has(r.request.NamespacedName, base):
+		// It may have been requested after this request, also if it was refused.
 		return "", powerRequested, nil
 	}
 	return base, powerRequested, nil
 }
 
-// send makes a request with an id.
-func (r *remediationRun) send(ctx context.Context, action v1alpha4.PowerAction, what, id string) (powerAnswer, error) {
-	err := r.power.request(ctx, r.metal, v1alpha4.MachinePowerSpec{
+// send makes a request with an id, if the object is still as it was read: a process that was
+// suspended may not do what another one has done meanwhile. It returns what came of it and why, or
+// an error if the object has changed.
+func (r *remediationRun) send(ctx context.Context, action v1alpha4.PowerAction, what, id string) (answer powerAnswer, why, err error) {
+	ctx, cancel := context.WithTimeout(ctx, powerTimeout)
+	defer cancel()
+	if err := r.checkUnchanged(ctx); err != nil {
+		return answer, nil, err
+	}
+	why = r.power.request(ctx, r.metal, v1alpha4.MachinePowerSpec{
 		Action: action, RequestID: id,
 		Reason: oneline.Sanitize(fmt.Sprintf("remediation of Machine %s, %s", r.obj.Name, r.attemptOf()), maxPowerReason),
 	})
-	answer := powerAnswerOf(err)
-	r.unsent.set(r.requestID(what), answer == powerBusy || isUnavailableOfServer(err))
-	return answer, err
+	answer = powerAnswerOf(why)
+	r.unsent.set(r.request.NamespacedName, r.requestID(what), answer == powerBusy || isUnavailableOfServer(why))
+	return answer, why, nil
 }
 
 // assessAgain assesses the attempt directly before the machine is asked to switch off: what was
 // found when it began may be long ago. What it waited for is no part of the timeout.
-func (r *remediationRun) assessAgain(ctx context.Context, id string) (held, again bool, err error) {
-	if r.clock.Since(r.assessed) >= offTimeout {
+func (r *remediationRun) assessAgain(ctx context.Context, id string) (objection, error) {
+	if r.clock.Since(r.assessed) >= powerTimeout {
 		against, err := r.assess(ctx)
-		switch {
-		case err != nil || r.gone:
-			return true, false, err
-		case against.handBack:
-			again, err = r.handBack(ctx, against.wait.reason, against.wait.message)
-			return true, again, err
-		case against.wait.reason != "":
-			r.wait = against.wait
-			return true, false, nil
+		if err != nil || r.gone || against.wait.reason != "" {
+			return against, err
 		}
 		r.assessed = r.clock.Now()
 	}
-	if id == r.requestID(idOff) && r.waitedFor() != infrastructure.ReasonPowerRefused && r.clock.Since(r.phaseBegan()) >= offTimeout {
-		err = r.restartPhase(ctx)
+	if id == r.requestID(idOff) && r.waitedFor() != infrastructure.ReasonPowerRefused && r.clock.Since(r.phaseBegan()) >= powerTimeout {
+		return objection{}, r.restartPhase(ctx)
 	}
-	return err != nil, false, err
-}
-
-// sendOff sends a request to switch off, if the object is still as it was read. A process that was
-// suspended may not do what another one has done meanwhile.
-func (r *remediationRun) sendOff(ctx context.Context, id string) (answer powerAnswer, changed, err error) {
-	ctx, cancel := context.WithTimeout(ctx, offTimeout)
-	defer cancel()
-	if err := r.checkUnchanged(ctx); err != nil {
-		return answer, err, nil
-	}
-	answer, err = r.send(ctx, v1alpha4.PowerOff, idOff, id)
-	return answer, nil, err
+	return objection{}, nil
 }
 
 // checkUnchanged returns a conflict if the object is not as it was read, or written, before.
@@ -187,25 +176,26 @@ func (r *remediationRun) checkUnchanged(ctx context.Context) error {
 }
 
 // askOn requests that the machine is switched on. powerAsked is certain: the request was sent, the
-// machine was seen on after it, or another user has it switched off since this phase began.
-func (r *remediationRun) askOn(ctx context.Context) (powerAnswer, error) {
+// machine was seen on after it, or another user has it switched off since this phase began. It
+// returns an error if the object has changed.
+func (r *remediationRun) askOn(ctx context.Context) (answer powerAnswer, why, err error) {
 	last := r.metal.Status.LastOperation
 	switch {
 	case last == nil || last.RequestTime == nil:
 	case isRequest(last, r.requestID(idOn)):
 		if last.Outcome == v1alpha4.OperationSent {
-			return powerAsked, nil
+			return powerAsked, nil, nil
 		}
 		state, err := r.power.state(ctx, r.metal)
 		if err == nil && last.Outcome != v1alpha4.OperationRefused && isSeen(state, v1alpha4.PowerStateOn, last) {
-			return powerAsked, nil
+			return powerAsked, nil, nil
 		}
-	case r.isOthers(last) && last.Action == string(v1alpha4.PowerOff) && last.Outcome != v1alpha4.OperationRequested:
-		return powerAsked, nil
+	case r.isOthers(last) && last.Action == string(v1alpha4.PowerOff) && last.Outcome != v1alpha4.OperationRequested && last.Outcome != v1alpha4.OperationRefused:
+		return powerAsked, nil, nil
 	}
-	id, answer, err := r.nextRequest(v1alpha4.PowerOn, idOn)
+	id, answer, why := r.nextRequest(v1alpha4.PowerOn, idOn)
 	if id == "" {
-		return answer, err
+		return answer, why, nil
 	}
 	return r.send(ctx, v1alpha4.PowerOn, idOn, id)
 }
@@ -215,18 +205,29 @@ func isRequest(op *v1alpha4.MachineOperation, id string) bool {
 	return op.RequestID == id || strings.HasPrefix(op.RequestID, id+"/")
 }
 
-// isOthers returns whether an operation is another user's, was not refused, and is later than the
-// beginning of the phase, which is recorded in whole seconds.
+// isOthers returns whether an operation is another user's, and is later than the beginning of the
+// phase, which is recorded in whole seconds.
 func (r *remediationRun) isOthers(op *v1alpha4.MachineOperation) bool {
-	return !strings.HasPrefix(op.RequestID, string(r.obj.UID)+"/") && op.Outcome != v1alpha4.OperationRefused &&
-		op.RequestTime.After(r.phaseBegan().Add(time.Second))
+	return !r.isOwn(op) && op.RequestTime.After(r.phaseBegan().Add(time.Second))
+}
+
+// isOwn returns whether an operation is this remediation's.
+func (r *remediationRun) isOwn(op *v1alpha4.MachineOperation) bool {
+	return strings.HasPrefix(op.RequestID, string(r.obj.UID)+"/")
 }
 
 // isSwitchedOff returns whether the last that was asked of the machine was to switch off. It may
-// have been another user who asked.
+// have been another user who asked. That another user was refused something changes nothing of a
+// machine that was seen off.
 func (r *remediationRun) isSwitchedOff() bool {
 	last := r.metal.Status.LastOperation
-	return last != nil && last.RequestTime != nil && last.Action == string(v1alpha4.PowerOff) && last.Outcome != v1alpha4.OperationRefused
+	switch {
+	case last == nil || last.RequestTime == nil:
+		return false
+	case last.Outcome == v1alpha4.OperationRefused:
+		return r.obj.Status.Phase == v1alpha4.RemediationFencing && !r.isOwn(last)
+	}
+	return last.Action == string(v1alpha4.PowerOff)
 }
 
 // isSeenOff returns whether the machine's controller has reported it off since this attempt, or
@@ -273,30 +274,40 @@ func isUnavailableOfServer(err error) bool {
 	return details != nil && details.Group == v1alpha4.GroupName && details.Kind != "" && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }
 
-// keySet is a set of keys.
+// keySet is a set of keys, each of an object.
 type keySet struct {
 	mu   sync.Mutex
-	keys map[string]bool
+	keys map[types.NamespacedName]map[string]bool
 }
 
-func (k *keySet) has(key string) bool {
+func (k *keySet) has(of types.NamespacedName, key string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.keys[key]
+	return k.keys[of][key]
 }
 
 // set puts a key into the set or takes it out of it, and returns whether that changed it.
-func (k *keySet) set(key string, in bool) bool {
+func (k *keySet) set(of types.NamespacedName, key string, in bool) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	was := k.keys[key]
+	was := k.keys[of][key]
 	switch {
 	case !in:
-		delete(k.keys, key)
+		delete(k.keys[of], key)
+		return was
 	case k.keys == nil:
-		k.keys = map[string]bool{key: true}
-	default:
-		k.keys[key] = true
+		k.keys = map[types.NamespacedName]map[string]bool{}
 	}
-	return was != in
+	if k.keys[of] == nil {
+		k.keys[of] = map[string]bool{}
+	}
+	k.keys[of][key] = true
+	return !was
+}
+
+// forget takes the keys of an object out.
+func (k *keySet) forget(of types.NamespacedName) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.keys, of)
 }

@@ -3,6 +3,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -49,31 +50,42 @@ func powerOff(ctx context.Context, r *remediationRun) (bool, error) {
 	if lost, again, err := r.checkMetal(ctx); lost {
 		return again, err
 	}
-	id, answer, err := r.nextRequest(v1alpha4.PowerOff, idOff)
+	waiting := waitFor(powerPollInterval, infrastructure.ReasonPoweringOff, "Waiting until the machine's controller reports it off")
+	id, answer, why := r.nextRequest(v1alpha4.PowerOff, idOff)
 	if id != "" {
-		if held, again, err := r.assessAgain(ctx, id); held {
-			return again, err
-		}
-		var changed error
-		if answer, changed, err = r.sendOff(ctx, id); changed != nil {
-			return false, changed
+		against, err := r.assessAgain(ctx, id)
+		switch {
+		case err != nil || r.gone:
+			return false, err
+		case against.handBack:
+			return r.handBack(ctx, against.wait.reason, against.wait.message)
+		case against.wait.reason == "":
+			if answer, why, err = r.send(ctx, v1alpha4.PowerOff, idOff, id); err != nil {
+				return false, err
+			}
+		case id == r.requestID(idOff):
+			r.wait = against.wait
+			return false, nil
+		default:
+			// The Off on record may have been sent, and the machine be off: it is only not repeated.
+			waiting.reason, waiting.message = against.wait.reason, against.wait.message
 		}
 	}
 	switch answer {
 	case powerUnavailable:
-		return r.retry(infrastructure.ReasonMetalAPIUnavailable, "The machine cannot be asked to switch off: %v", err)
+		return r.retry(infrastructure.ReasonMetalAPIUnavailable, "The machine cannot be asked to switch off: %v", why)
 	case powerBusy, powerRefused:
 		if r.isOver() {
-			return r.switchOn(ctx, "it could not be switched off: "+oneline.Sanitize(err.Error(), oneline.MaxNote/2))
+			return r.switchOn(ctx, "it could not be switched off: "+oneline.Sanitize(why.Error(), oneline.MaxNote/2))
 		}
-		return r.pauseAfter(answer, err)
+		return r.pauseAfter(answer, why)
 	case powerAsked:
-		return r.pause(powerPollInterval, infrastructure.ReasonPoweringOff, "Waiting until the machine's controller reports it off")
+		return r.pause(waiting.requeueAfter, waiting.reason, "%s", waiting.message)
 	}
 	state, err := r.power.state(ctx, r.metal)
 	switch {
 	case apierrors.IsTooManyRequests(err):
-		r.wait = waitFor(powerRetryAfter(err), infrastructure.ReasonPoweringOff, "Waiting until the machine's controller reports it off")
+		r.wait = waitFor(powerRetryAfter(err), waiting.reason, "%s", waiting.message)
 		return false, nil
 	case err != nil:
 		return r.retry(infrastructure.ReasonMetalAPIUnavailable, "The power state of the machine cannot be read: %v", err)
@@ -82,7 +94,7 @@ func powerOff(ctx context.Context, r *remediationRun) (bool, error) {
 	case r.isOver():
 		return r.switchOn(ctx, fmt.Sprintf("it was not seen off within %s, so its Node is not fenced", r.timeout()))
 	}
-	return r.pause(powerPollInterval, infrastructure.ReasonPoweringOff, "Waiting until the machine's controller reports it off")
+	return r.pause(waiting.requeueAfter, waiting.reason, "%s", waiting.message)
 }
 
 // pauseAfter waits after a power request that was not made.
@@ -124,6 +136,8 @@ func fence(ctx context.Context, r *remediationRun) (bool, error) {
 		switch {
 		case err != nil:
 			return r.pause(powerPollInterval, infrastructure.ReasonMetalAPIUnavailable, "The power state of the machine cannot be read: %v", err)
+		case state == nil && r.isSwitchedOff() && r.metal.Status.LastOperation.Outcome == v1alpha4.OperationRefused:
+			return r.pause(powerPollInterval, infrastructure.ReasonFencing, "Waiting for a report of the machine's controller that is later than a request that was refused")
 		case state == nil:
 			return r.switchOn(ctx, "it is not seen off any more, so its Node is not fenced")
 		case isReadySince(node, state.ObservedTime.Time):
@@ -153,16 +167,18 @@ func powerOn(ctx context.Context, r *remediationRun) (bool, error) {
 	if lost, again, err := r.checkMetal(ctx); lost {
 		return again, err
 	}
-	answer, err := r.askOn(ctx)
-	switch answer {
-	case powerUnavailable:
-		return r.retry(infrastructure.ReasonMetalAPIUnavailable, "The machine cannot be asked to switch on: %v", err)
-	case powerBusy, powerRefused:
+	answer, why, err := r.askOn(ctx)
+	switch {
+	case err != nil:
+		return false, err
+	case answer == powerUnavailable:
+		return r.retry(infrastructure.ReasonMetalAPIUnavailable, "The machine cannot be asked to switch on: %v", why)
+	case answer == powerBusy, answer == powerRefused:
 		switch over, failed := r.isOverAfterOutage(ctx); {
 		case failed != nil:
 			return false, failed
 		case !over:
-			return r.pauseAfter(answer, err)
+			return r.pauseAfter(answer, why)
 		}
 	}
 	// It is asked for on, until it is certain.
@@ -187,15 +203,24 @@ func waitForNode(ctx context.Context, r *remediationRun) (bool, error) {
 		return r.retry(infrastructure.ReasonReinstalling, "The machine is being reinstalled")
 	}
 	if r.obj.Status.PoweredOff {
-		switch answer, err := r.askOn(ctx); {
+		switch answer, why, err := r.askOn(ctx); {
+		case err != nil:
+			return false, err
 		case answer == powerAsked:
-			if err := r.recordPoweredOn(ctx); err != nil {
+			// It boots from now on.
+			err := r.enter(ctx, v1alpha4.RemediationWaiting, func(s *v1alpha4.MetalStackRemediationStatus) { s.PoweredOff = false })
+			if err != nil {
 				return false, err
 			}
 		case answer == powerUnavailable:
-			return r.retry(infrastructure.ReasonMetalAPIUnavailable, "The machine may be off, and cannot be asked to switch on: %v", err)
+			return r.retry(infrastructure.ReasonMetalAPIUnavailable, "The machine may be off, and cannot be asked to switch on: %v", why)
 		case answer != powerRequested && !r.isOver():
-			return r.pauseAfter(answer, err)
+			return r.pauseAfter(answer, why)
+		}
+	}
+	if r.couldNotBoot() {
+		if err := r.restartPhase(ctx); err != nil {
+			return false, err
 		}
 	}
 	switch {
@@ -205,6 +230,20 @@ func waitForNode(ctx context.Context, r *remediationRun) (bool, error) {
 		return r.attemptFailed(ctx, infrastructure.ReasonNodeGone, "The Node is gone")
 	}
 	return r.attemptFailed(ctx, infrastructure.ReasonRetriesExhausted, fmt.Sprintf("Node %s was not ready within %s after the machine was switched on", node.Name, r.timeout()))
+}
+
+// couldNotBoot returns whether the time of the phase went by with something else than that the
+// machine boots and its Node is looked at.
+func (r *remediationRun) couldNotBoot() bool {
+	switch r.waitedFor() {
+	case infrastructure.ReasonReinstalling:
+		return true
+	case infrastructure.ReasonWorkloadClusterUnavailable:
+		return r.isOver()
+	case infrastructure.ReasonMetalAPIUnavailable:
+		return r.isOver() && r.obj.Status.PoweredOff
+	}
+	return false
 }
 
 // succeed ends the remediation.
@@ -252,23 +291,27 @@ func (r *remediationRun) attemptFailed(ctx context.Context, reason, message stri
 
 // finishFailed takes off what is left of the taint, and lets the object go.
 func finishFailed(ctx context.Context, r *remediationRun) (bool, error) {
+	// The Machine may not be replaced after all.
+	done, err := r.undoPowerOff(ctx)
+	if err != nil {
+		return false, err
+	}
 	if r.obj.Status.FencedNode != "" {
 		if err := r.unfence(ctx); err != nil {
-			if r.warned.set(string(r.obj.UID), true) {
+			if r.warned.set(r.request.NamespacedName, string(r.obj.UID), true) {
 				r.event(corev1.EventTypeWarning, infrastructure.ReasonWorkloadClusterUnavailable,
 					fmt.Sprintf("The out-of-service taint cannot be taken off Node %s: %s", r.obj.Status.FencedNode, describeConnectError(err)))
 			}
-			r.wait.requeueAfter = remediationRetryInterval
+			r.wait.requeueAfter = cmp.Or(r.wait.requeueAfter, remediationRetryInterval)
 			return false, nil
 		}
-		r.warned.set(string(r.obj.UID), false)
+		r.warned.set(r.request.NamespacedName, string(r.obj.UID), false)
 		if err := r.recordUnfenced(ctx); err != nil {
 			return false, err
 		}
 	}
-	// The Machine may not be replaced after all.
-	if done, err := r.undoPowerOff(ctx); err != nil || !done {
-		return false, err
+	if !done {
+		return false, nil
 	}
 	return false, r.release(ctx)
 }

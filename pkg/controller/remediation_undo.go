@@ -33,23 +33,25 @@ func undo(ctx context.Context, r *remediationRun) (bool, error) {
 	if err := r.release(ctx); err != nil {
 		return false, err
 	}
-	r.connections.forget(r.request)
+	r.forget(r.request)
 	r.gone = true
 	return false, nil
 }
 
-// undoChanges takes the taint off, and has the machine switched on; false if it has to be tried
-// again.
+// undoChanges has the machine switched on, and takes the taint off; false if it has to be tried
+// again. Neither waits for the other: the workload cluster may not answer without the machine.
 func (r *remediationRun) undoChanges(ctx context.Context) (bool, error) {
-	if r.obj.Status.FencedNode != "" {
-		if err := r.unfence(ctx); err != nil && !r.hasNoWorkloadCluster(err) {
-			return r.retry(infrastructure.ReasonWorkloadClusterUnavailable, "The out-of-service taint cannot be taken off Node %s: %s", r.obj.Status.FencedNode, describeConnectError(err))
-		}
-		if err := r.recordUnfenced(ctx); err != nil {
-			return false, err
-		}
+	done, err := r.undoPowerOff(ctx)
+	if err != nil || r.obj.Status.FencedNode == "" {
+		return done, err
 	}
-	return r.undoPowerOff(ctx)
+	if err := r.unfence(ctx); err != nil && !r.hasNoWorkloadCluster(err) {
+		if !done {
+			return false, nil
+		}
+		return r.retry(infrastructure.ReasonWorkloadClusterUnavailable, "The out-of-service taint cannot be taken off Node %s: %s", r.obj.Status.FencedNode, describeConnectError(err))
+	}
+	return done, r.recordUnfenced(ctx)
 }
 
 // undoPowerOff has a machine that was asked to switch off switched on, until that is certain, or for
@@ -61,37 +63,46 @@ func (r *remediationRun) undoPowerOff(ctx context.Context) (bool, error) {
 	case !r.mayPowerOn():
 		return true, r.recordPoweredOn(ctx)
 	case r.obj.Status.Phase != v1alpha4.RemediationPoweringOn && r.obj.Status.Phase != v1alpha4.RemediationFailed:
-		// The timeout begins now.
 		if err := r.enter(ctx, v1alpha4.RemediationPoweringOn, nil); err != nil {
 			return false, err
 		}
 	}
-	answer, err := r.askOn(ctx)
-	switch answer {
-	case powerAsked:
+	answer, why, err := r.askOn(ctx)
+	switch {
+	case err != nil:
+		return false, err
+	case answer == powerAsked:
 		return true, r.recordPoweredOn(ctx)
-	case powerUnavailable:
-		return r.waitToUndo(remediationRetryInterval, infrastructure.ReasonMetalAPIUnavailable, "The machine cannot be asked to switch on: %v", err)
+	case answer == powerUnavailable:
+		if isUnavailableOfServer(why) {
+			r.undoing.set(r.request.NamespacedName, string(r.obj.UID), false)
+		}
+		return r.waitToUndo(remediationRetryInterval, infrastructure.ReasonMetalAPIUnavailable, "The machine cannot be asked to switch on: %v", why)
+	case r.undoing.set(r.request.NamespacedName, string(r.obj.UID), true):
+		// The timeout begins now. The phase may have begun long ago, before a pause or an outage.
+		if err := r.restartPhase(ctx); err != nil {
+			return false, err
+		}
 	}
-	over, failed := r.isOverAfterOutage(ctx)
+	over, err := r.isOverAfterOutage(ctx)
 	// A request that was never sent is repeated before.
 	over = over && r.clock.Since(r.phaseBegan()) >= 2*powerInFlight
 	switch {
-	case failed != nil:
-		return false, failed
+	case err != nil:
+		return false, err
 	case !over && answer == powerRequested:
 		return r.waitToUndo(powerPollInterval, infrastructure.ReasonPoweringOn, "Waiting until it is certain that the machine was asked to switch on")
 	case !over:
-		return r.waitToUndo(powerRetryAfter(err), infrastructure.ReasonPowerRefused, "The machine cannot be asked to switch on: %v", err)
+		return r.waitToUndo(powerRetryAfter(why), infrastructure.ReasonPowerRefused, "The machine cannot be asked to switch on: %v", why)
 	}
-	why := "it is not known whether it was asked to"
-	if err != nil {
-		why = oneline.Sanitize(err.Error(), oneline.MaxNote/2)
+	reason := "it is not known whether it was asked to"
+	if why != nil {
+		reason = oneline.Sanitize(why.Error(), oneline.MaxNote/2)
 	}
 	if err := r.recordPoweredOn(ctx); err != nil {
 		return false, err
 	}
-	r.machineEvent(corev1.EventTypeWarning, infrastructure.ReasonPowerRefused, fmt.Sprintf("Machine %s may be off, and was not switched on within %s: %s", machineID(r.metal), r.timeout(), why))
+	r.machineEvent(corev1.EventTypeWarning, infrastructure.ReasonPowerRefused, fmt.Sprintf("Machine %s may be off, and was not switched on within %s: %s", machineID(r.metal), r.timeout(), reason))
 	remediations.WithLabelValues(resultLeftOff).Inc()
 	return true, nil
 }
