@@ -146,14 +146,14 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 }
 
 // newOperator creates what operates machines.
-func (s *Server) newOperator() operator {
+func (s *Server) newOperator() *operation.Operator {
 	events := operation.Recorder(loggedEvents{})
 	if s.extra.OperationEvents != nil {
 		events = clusterEvents{s.extra.OperationEvents, s.extra.ReportingInstance, clock.RealClock{}}
 	}
-	return operator{operation.New(operation.Options{
+	return operation.New(operation.Options{
 		Protocol: s.protocol, Metal: s.metal, Facts: s.observer, Catalogue: s.catalogue, Bindings: s.extra.Bindings, Events: events,
-	})}
+	})
 }
 
 // connectMetal creates what facts pass through: the client of the metal-api, the

@@ -294,7 +294,7 @@ func TestDiscovered_IsOperated(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.Equal(t, 1, env.calls()["machine-power"])
-	require.InDelta(t, objectLimit-1, env.o.limits.objects.of(to.key(), env.clock.Now()).TokensAt(env.clock.Now()), 0.1, "what repeats costs nothing")
+	require.InDelta(t, objectLimit-1, env.o.limits.objects.of(keyOf(to), env.clock.Now()).TokensAt(env.clock.Now()), 0.1, "what repeats costs nothing")
 	events := env.events.taken()
 	require.Len(t, events, 1)
 	require.Equal(t, to.UID, events[0].UID)

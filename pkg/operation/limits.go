@@ -39,7 +39,7 @@ func (l *limits) acquire(t Target) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.clock.Now()
-	object, namespace := l.objects.of(t.key(), now), l.namespaces.of(t.Namespace, now)
+	object, namespace := l.objects.of(keyOf(t), now), l.namespaces.of(t.Namespace, now)
 	if wait := untilToken(object, now); wait > 0 {
 		return allocation.Refuse(http.StatusTooManyRequests, wait, "too many operations of this object: the limit is %d per minute", objectLimit)
 	}

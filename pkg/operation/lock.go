@@ -22,7 +22,7 @@ const lockKind = "MachineLock"
 func (o *Operator) LockState(ctx context.Context, t Target) (_ *infrastructure.MachineLock, err error) {
 	defer o.observe(verbLockState)(&err)
 	var machine *metal.Machine
-	ref := t.ref()
+	ref := refOf(t)
 	ref.Releasing = true
 	m, err := o.look(ctx, t, ref, func(ctx context.Context, id string) (*metal.Machine, error) {
 		if err := o.opts.Catalogue.AcquireMachineLookup(ctx, id); err != nil {

@@ -23,7 +23,7 @@ const maxEventMessage = 1024
 func (o *Operator) Log(ctx context.Context, t Target) (_ *infrastructure.MachineLog, err error) {
 	defer o.observe(verbLog)(&err)
 	var machine *metal.Machine
-	m, err := o.look(ctx, t, t.ref(), func(_ context.Context, id string) (*metal.Machine, error) {
+	m, err := o.look(ctx, t, refOf(t), func(_ context.Context, id string) (*metal.Machine, error) {
 		var presence metal.Presence
 		if machine, presence = o.opts.Facts.Machine(id); presence == metal.Unobserved {
 			return nil, allocation.Refuse(http.StatusServiceUnavailable, 0, "machine %s was not observed since the server started: retry", id)

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
@@ -17,21 +16,11 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
 
-// Target is the machine or firewall that an operation is for.
-type Target struct {
-	Kind            string // MetalStackMachine or MetalStackFirewall
-	Namespace, Name string
-	// UID is that of the request's body or preconditions, or empty; of a discovered object it
-	// is the object's.
-	UID types.UID
-	// User is the name of the user who asks.
-	User string
-	// Discovered is the metal of a discovered object, which has no record; nil for others.
-	// Whether the user may operate it is not checked here.
-	Discovered *infrastructure.Metal
-}
+// Target is the machine or firewall that an operation is for. Whether the user may operate a
+// discovered one is not checked here.
+type Target = infrastructure.OperationTarget
 
-func (t Target) ref() allocation.MachineRef {
+func refOf(t Target) allocation.MachineRef {
 	ref := allocation.MachineRef{Kind: t.Kind, Namespace: t.Namespace, Name: t.Name, UID: t.UID}
 	if t.Discovered != nil {
 		ref.UID = ""
@@ -39,8 +28,8 @@ func (t Target) ref() allocation.MachineRef {
 	return ref
 }
 
-// key is what limits of objects are kept by.
-func (t Target) key() string { return t.Kind + "/" + t.Namespace + "/" + t.Name }
+// keyOf is what limits of objects are kept by.
+func keyOf(t Target) string { return t.Kind + "/" + t.Namespace + "/" + t.Name }
 
 // Facts are what is known of machines.
 type Facts interface {
@@ -112,7 +101,7 @@ func (o *Operator) crashPoint(name string) {
 
 // status returns an error as an API status of the target.
 func (o *Operator) status(t Target, err error) error {
-	return o.opts.Protocol.StatusError(t.ref(), err)
+	return o.opts.Protocol.StatusError(refOf(t), err)
 }
 
 // subject is what an operation is for, while no other is in progress.
@@ -140,12 +129,12 @@ func operate[T any](ctx context.Context, o *Operator, t Target, verb string, wor
 	s := &subject{target: t, operator: o}
 	if d := t.Discovered; d != nil {
 		s.machineID, s.allocationUUID = d.MachineID, d.AllocationUUID
-		return allocation.OperateDiscovered(ctx, o.opts.Protocol, t.ref(), verb, d.MachineID, d.AllocationUUID, func(ctx context.Context, d *allocation.Discovered) (T, error) {
+		return allocation.OperateDiscovered(ctx, o.opts.Protocol, refOf(t), verb, d.MachineID, d.AllocationUUID, func(ctx context.Context, d *allocation.Discovered) (T, error) {
 			s.discovered = d
 			return work(ctx, s)
 		})
 	}
-	ref := t.ref()
+	ref := refOf(t)
 	ref.Releasing = verb == unlockVerb
 	return allocation.Operate(ctx, o.opts.Protocol, ref, verb, func(ctx context.Context, h *allocation.Held) (T, error) {
 		s.held, s.machineID, s.allocationUUID = h, h.Allocation.MachineID, h.Allocation.AllocationUUID

@@ -103,7 +103,7 @@ func (s *subject) checkBootPXE(m *metal.Machine) error {
 func (o *Operator) PowerState(ctx context.Context, t Target) (_ *infrastructure.MachinePower, err error) {
 	defer o.observe(verbPowerState)(&err)
 	var state *metal.PowerState
-	m, err := o.look(ctx, t, t.ref(), func(ctx context.Context, id string) (*metal.Machine, error) {
+	m, err := o.look(ctx, t, refOf(t), func(ctx context.Context, id string) (*metal.Machine, error) {
 		if state, err = o.opts.Catalogue.LookupPowerState(ctx, id); state == nil {
 			return nil, err
 		}
