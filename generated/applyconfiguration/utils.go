@@ -60,6 +60,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &infrastructurev1alpha3.FirewallWorkloadAccessApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("Initialization"):
 		return &infrastructurev1alpha3.InitializationApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("IPAllocation"):
+		return &infrastructurev1alpha3.IPAllocationApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("MachineAddress"):
 		return &infrastructurev1alpha3.MachineAddressApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("MachineAllocation"):
@@ -94,6 +96,12 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &infrastructurev1alpha3.MetalStackFirewallSpecApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("MetalStackFirewallStatus"):
 		return &infrastructurev1alpha3.MetalStackFirewallStatusApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("MetalStackIP"):
+		return &infrastructurev1alpha3.MetalStackIPApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("MetalStackIPSpec"):
+		return &infrastructurev1alpha3.MetalStackIPSpecApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("MetalStackIPStatus"):
+		return &infrastructurev1alpha3.MetalStackIPStatusApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("MetalStackMachine"):
 		return &infrastructurev1alpha3.MetalStackMachineApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("MetalStackMachineSpec"):
@@ -108,6 +116,12 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &infrastructurev1alpha3.MetalStackMachineTemplateSpecApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("MetalStackMachineTemplateStatus"):
 		return &infrastructurev1alpha3.MetalStackMachineTemplateStatusApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("MetalStackNetwork"):
+		return &infrastructurev1alpha3.MetalStackNetworkApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("MetalStackNetworkSpec"):
+		return &infrastructurev1alpha3.MetalStackNetworkSpecApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("MetalStackNetworkStatus"):
+		return &infrastructurev1alpha3.MetalStackNetworkStatusApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("MetalStackRemediation"):
 		return &infrastructurev1alpha3.MetalStackRemediationApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("MetalStackRemediationSpec"):
@@ -120,6 +134,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &infrastructurev1alpha3.MetalStackRemediationTemplateResourceApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("MetalStackRemediationTemplateSpec"):
 		return &infrastructurev1alpha3.MetalStackRemediationTemplateSpecApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("MetalUser"):
+		return &infrastructurev1alpha3.MetalUserApplyConfiguration{}
+	case v1alpha3.SchemeGroupVersion.WithKind("NetworkAllocation"):
+		return &infrastructurev1alpha3.NetworkAllocationApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("NodeInfo"):
 		return &infrastructurev1alpha3.NodeInfoApplyConfiguration{}
 	case v1alpha3.SchemeGroupVersion.WithKind("PrefixLengths"):
@@ -176,6 +194,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &infrastructurev1alpha4.FirewallWorkloadAccessApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("Initialization"):
 		return &infrastructurev1alpha4.InitializationApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("IPAllocation"):
+		return &infrastructurev1alpha4.IPAllocationApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("MachineAddress"):
 		return &infrastructurev1alpha4.MachineAddressApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("MachineAllocation"):
@@ -210,6 +230,12 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &infrastructurev1alpha4.MetalStackFirewallSpecApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("MetalStackFirewallStatus"):
 		return &infrastructurev1alpha4.MetalStackFirewallStatusApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("MetalStackIP"):
+		return &infrastructurev1alpha4.MetalStackIPApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("MetalStackIPSpec"):
+		return &infrastructurev1alpha4.MetalStackIPSpecApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("MetalStackIPStatus"):
+		return &infrastructurev1alpha4.MetalStackIPStatusApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("MetalStackMachine"):
 		return &infrastructurev1alpha4.MetalStackMachineApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("MetalStackMachineSpec"):
@@ -224,6 +250,12 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &infrastructurev1alpha4.MetalStackMachineTemplateSpecApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("MetalStackMachineTemplateStatus"):
 		return &infrastructurev1alpha4.MetalStackMachineTemplateStatusApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("MetalStackNetwork"):
+		return &infrastructurev1alpha4.MetalStackNetworkApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("MetalStackNetworkSpec"):
+		return &infrastructurev1alpha4.MetalStackNetworkSpecApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("MetalStackNetworkStatus"):
+		return &infrastructurev1alpha4.MetalStackNetworkStatusApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("MetalStackRemediation"):
 		return &infrastructurev1alpha4.MetalStackRemediationApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("MetalStackRemediationSpec"):
@@ -236,6 +268,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &infrastructurev1alpha4.MetalStackRemediationTemplateResourceApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("MetalStackRemediationTemplateSpec"):
 		return &infrastructurev1alpha4.MetalStackRemediationTemplateSpecApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("MetalUser"):
+		return &infrastructurev1alpha4.MetalUserApplyConfiguration{}
+	case v1alpha4.SchemeGroupVersion.WithKind("NetworkAllocation"):
+		return &infrastructurev1alpha4.NetworkAllocationApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("NodeInfo"):
 		return &infrastructurev1alpha4.NodeInfoApplyConfiguration{}
 	case v1alpha4.SchemeGroupVersion.WithKind("PrefixLengths"):

@@ -108,6 +108,7 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha3.FirewallRateLimit{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha3_FirewallRateLimit(ref),
 		v1alpha3.FirewallRules{}.OpenAPIModelName():                         schema_pkg_apis_infrastructure_v1alpha3_FirewallRules(ref),
 		v1alpha3.FirewallWorkloadAccess{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha3_FirewallWorkloadAccess(ref),
+		v1alpha3.IPAllocation{}.OpenAPIModelName():                          schema_pkg_apis_infrastructure_v1alpha3_IPAllocation(ref),
 		v1alpha3.Initialization{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha3_Initialization(ref),
 		v1alpha3.LocalReference{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha3_LocalReference(ref),
 		v1alpha3.MachineAddress{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha3_MachineAddress(ref),
@@ -146,6 +147,13 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha3.MetalStackFirewallList{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallList(ref),
 		v1alpha3.MetalStackFirewallSpec{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref),
 		v1alpha3.MetalStackFirewallStatus{}.OpenAPIModelName():              schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallStatus(ref),
+		v1alpha3.MetalStackIP{}.OpenAPIModelName():                          schema_pkg_apis_infrastructure_v1alpha3_MetalStackIP(ref),
+		v1alpha3.MetalStackIPList{}.OpenAPIModelName():                      schema_pkg_apis_infrastructure_v1alpha3_MetalStackIPList(ref),
+		v1alpha3.MetalStackIPSpec{}.OpenAPIModelName():                      schema_pkg_apis_infrastructure_v1alpha3_MetalStackIPSpec(ref),
+		v1alpha3.MetalStackIPStatus{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha3_MetalStackIPStatus(ref),
+		v1alpha3.MetalStackImage{}.OpenAPIModelName():                       schema_pkg_apis_infrastructure_v1alpha3_MetalStackImage(ref),
+		v1alpha3.MetalStackImageList{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha3_MetalStackImageList(ref),
+		v1alpha3.MetalStackImageStatus{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_MetalStackImageStatus(ref),
 		v1alpha3.MetalStackMachine{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachine(ref),
 		v1alpha3.MetalStackMachineList{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineList(ref),
 		v1alpha3.MetalStackMachineSpec{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineSpec(ref),
@@ -155,6 +163,16 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha3.MetalStackMachineTemplateResource{}.OpenAPIModelName():     schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineTemplateResource(ref),
 		v1alpha3.MetalStackMachineTemplateSpec{}.OpenAPIModelName():         schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineTemplateSpec(ref),
 		v1alpha3.MetalStackMachineTemplateStatus{}.OpenAPIModelName():       schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineTemplateStatus(ref),
+		v1alpha3.MetalStackNetwork{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha3_MetalStackNetwork(ref),
+		v1alpha3.MetalStackNetworkList{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_MetalStackNetworkList(ref),
+		v1alpha3.MetalStackNetworkSpec{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_MetalStackNetworkSpec(ref),
+		v1alpha3.MetalStackNetworkStatus{}.OpenAPIModelName():               schema_pkg_apis_infrastructure_v1alpha3_MetalStackNetworkStatus(ref),
+		v1alpha3.MetalStackPartition{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha3_MetalStackPartition(ref),
+		v1alpha3.MetalStackPartitionList{}.OpenAPIModelName():               schema_pkg_apis_infrastructure_v1alpha3_MetalStackPartitionList(ref),
+		v1alpha3.MetalStackPartitionStatus{}.OpenAPIModelName():             schema_pkg_apis_infrastructure_v1alpha3_MetalStackPartitionStatus(ref),
+		v1alpha3.MetalStackProject{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha3_MetalStackProject(ref),
+		v1alpha3.MetalStackProjectList{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_MetalStackProjectList(ref),
+		v1alpha3.MetalStackProjectStatus{}.OpenAPIModelName():               schema_pkg_apis_infrastructure_v1alpha3_MetalStackProjectStatus(ref),
 		v1alpha3.MetalStackRemediation{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediation(ref),
 		v1alpha3.MetalStackRemediationList{}.OpenAPIModelName():             schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediationList(ref),
 		v1alpha3.MetalStackRemediationSpec{}.OpenAPIModelName():             schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediationSpec(ref),
@@ -163,12 +181,23 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha3.MetalStackRemediationTemplateList{}.OpenAPIModelName():     schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediationTemplateList(ref),
 		v1alpha3.MetalStackRemediationTemplateResource{}.OpenAPIModelName(): schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediationTemplateResource(ref),
 		v1alpha3.MetalStackRemediationTemplateSpec{}.OpenAPIModelName():     schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediationTemplateSpec(ref),
+		v1alpha3.MetalStackSize{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha3_MetalStackSize(ref),
+		v1alpha3.MetalStackSizeList{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha3_MetalStackSizeList(ref),
+		v1alpha3.MetalStackSizeStatus{}.OpenAPIModelName():                  schema_pkg_apis_infrastructure_v1alpha3_MetalStackSizeStatus(ref),
+		v1alpha3.MetalUser{}.OpenAPIModelName():                             schema_pkg_apis_infrastructure_v1alpha3_MetalUser(ref),
+		v1alpha3.NetworkAllocation{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha3_NetworkAllocation(ref),
 		v1alpha3.NodeInfo{}.OpenAPIModelName():                              schema_pkg_apis_infrastructure_v1alpha3_NodeInfo(ref),
 		v1alpha3.PrefixLengths{}.OpenAPIModelName():                         schema_pkg_apis_infrastructure_v1alpha3_PrefixLengths(ref),
 		v1alpha3.PrivateNetwork{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha3_PrivateNetwork(ref),
+		v1alpha3.ProjectQuota{}.OpenAPIModelName():                          schema_pkg_apis_infrastructure_v1alpha3_ProjectQuota(ref),
 		v1alpha3.RemediatedMachine{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha3_RemediatedMachine(ref),
 		v1alpha3.RemediationStrategy{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha3_RemediationStrategy(ref),
 		v1alpha3.SecretReference{}.OpenAPIModelName():                       schema_pkg_apis_infrastructure_v1alpha3_SecretReference(ref),
+		v1alpha3.SizeCapacity{}.OpenAPIModelName():                          schema_pkg_apis_infrastructure_v1alpha3_SizeCapacity(ref),
+		v1alpha3.SizeGPU{}.OpenAPIModelName():                               schema_pkg_apis_infrastructure_v1alpha3_SizeGPU(ref),
+		v1alpha3.SizeImageConstraint{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha3_SizeImageConstraint(ref),
+		v1alpha3.SizeRange{}.OpenAPIModelName():                             schema_pkg_apis_infrastructure_v1alpha3_SizeRange(ref),
+		v1alpha3.SizeReservation{}.OpenAPIModelName():                       schema_pkg_apis_infrastructure_v1alpha3_SizeReservation(ref),
 		v1alpha3.TemplateMeta{}.OpenAPIModelName():                          schema_pkg_apis_infrastructure_v1alpha3_TemplateMeta(ref),
 		v1alpha4.APIEndpoint{}.OpenAPIModelName():                           schema_pkg_apis_infrastructure_v1alpha4_APIEndpoint(ref),
 		v1alpha4.Allocation{}.OpenAPIModelName():                            schema_pkg_apis_infrastructure_v1alpha4_Allocation(ref),
@@ -190,6 +219,7 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha4.FirewallRateLimit{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha4_FirewallRateLimit(ref),
 		v1alpha4.FirewallRules{}.OpenAPIModelName():                         schema_pkg_apis_infrastructure_v1alpha4_FirewallRules(ref),
 		v1alpha4.FirewallWorkloadAccess{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha4_FirewallWorkloadAccess(ref),
+		v1alpha4.IPAllocation{}.OpenAPIModelName():                          schema_pkg_apis_infrastructure_v1alpha4_IPAllocation(ref),
 		v1alpha4.Initialization{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha4_Initialization(ref),
 		v1alpha4.LocalReference{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha4_LocalReference(ref),
 		v1alpha4.MachineAddress{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha4_MachineAddress(ref),
@@ -228,6 +258,13 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha4.MetalStackFirewallList{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallList(ref),
 		v1alpha4.MetalStackFirewallSpec{}.OpenAPIModelName():                schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref),
 		v1alpha4.MetalStackFirewallStatus{}.OpenAPIModelName():              schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallStatus(ref),
+		v1alpha4.MetalStackIP{}.OpenAPIModelName():                          schema_pkg_apis_infrastructure_v1alpha4_MetalStackIP(ref),
+		v1alpha4.MetalStackIPList{}.OpenAPIModelName():                      schema_pkg_apis_infrastructure_v1alpha4_MetalStackIPList(ref),
+		v1alpha4.MetalStackIPSpec{}.OpenAPIModelName():                      schema_pkg_apis_infrastructure_v1alpha4_MetalStackIPSpec(ref),
+		v1alpha4.MetalStackIPStatus{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha4_MetalStackIPStatus(ref),
+		v1alpha4.MetalStackImage{}.OpenAPIModelName():                       schema_pkg_apis_infrastructure_v1alpha4_MetalStackImage(ref),
+		v1alpha4.MetalStackImageList{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha4_MetalStackImageList(ref),
+		v1alpha4.MetalStackImageStatus{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_MetalStackImageStatus(ref),
 		v1alpha4.MetalStackMachine{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachine(ref),
 		v1alpha4.MetalStackMachineList{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineList(ref),
 		v1alpha4.MetalStackMachineSpec{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineSpec(ref),
@@ -237,6 +274,16 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha4.MetalStackMachineTemplateResource{}.OpenAPIModelName():     schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineTemplateResource(ref),
 		v1alpha4.MetalStackMachineTemplateSpec{}.OpenAPIModelName():         schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineTemplateSpec(ref),
 		v1alpha4.MetalStackMachineTemplateStatus{}.OpenAPIModelName():       schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineTemplateStatus(ref),
+		v1alpha4.MetalStackNetwork{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha4_MetalStackNetwork(ref),
+		v1alpha4.MetalStackNetworkList{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_MetalStackNetworkList(ref),
+		v1alpha4.MetalStackNetworkSpec{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_MetalStackNetworkSpec(ref),
+		v1alpha4.MetalStackNetworkStatus{}.OpenAPIModelName():               schema_pkg_apis_infrastructure_v1alpha4_MetalStackNetworkStatus(ref),
+		v1alpha4.MetalStackPartition{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha4_MetalStackPartition(ref),
+		v1alpha4.MetalStackPartitionList{}.OpenAPIModelName():               schema_pkg_apis_infrastructure_v1alpha4_MetalStackPartitionList(ref),
+		v1alpha4.MetalStackPartitionStatus{}.OpenAPIModelName():             schema_pkg_apis_infrastructure_v1alpha4_MetalStackPartitionStatus(ref),
+		v1alpha4.MetalStackProject{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha4_MetalStackProject(ref),
+		v1alpha4.MetalStackProjectList{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_MetalStackProjectList(ref),
+		v1alpha4.MetalStackProjectStatus{}.OpenAPIModelName():               schema_pkg_apis_infrastructure_v1alpha4_MetalStackProjectStatus(ref),
 		v1alpha4.MetalStackRemediation{}.OpenAPIModelName():                 schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediation(ref),
 		v1alpha4.MetalStackRemediationList{}.OpenAPIModelName():             schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediationList(ref),
 		v1alpha4.MetalStackRemediationSpec{}.OpenAPIModelName():             schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediationSpec(ref),
@@ -245,12 +292,23 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha4.MetalStackRemediationTemplateList{}.OpenAPIModelName():     schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediationTemplateList(ref),
 		v1alpha4.MetalStackRemediationTemplateResource{}.OpenAPIModelName(): schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediationTemplateResource(ref),
 		v1alpha4.MetalStackRemediationTemplateSpec{}.OpenAPIModelName():     schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediationTemplateSpec(ref),
+		v1alpha4.MetalStackSize{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha4_MetalStackSize(ref),
+		v1alpha4.MetalStackSizeList{}.OpenAPIModelName():                    schema_pkg_apis_infrastructure_v1alpha4_MetalStackSizeList(ref),
+		v1alpha4.MetalStackSizeStatus{}.OpenAPIModelName():                  schema_pkg_apis_infrastructure_v1alpha4_MetalStackSizeStatus(ref),
+		v1alpha4.MetalUser{}.OpenAPIModelName():                             schema_pkg_apis_infrastructure_v1alpha4_MetalUser(ref),
+		v1alpha4.NetworkAllocation{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha4_NetworkAllocation(ref),
 		v1alpha4.NodeInfo{}.OpenAPIModelName():                              schema_pkg_apis_infrastructure_v1alpha4_NodeInfo(ref),
 		v1alpha4.PrefixLengths{}.OpenAPIModelName():                         schema_pkg_apis_infrastructure_v1alpha4_PrefixLengths(ref),
 		v1alpha4.PrivateNetwork{}.OpenAPIModelName():                        schema_pkg_apis_infrastructure_v1alpha4_PrivateNetwork(ref),
+		v1alpha4.ProjectQuota{}.OpenAPIModelName():                          schema_pkg_apis_infrastructure_v1alpha4_ProjectQuota(ref),
 		v1alpha4.RemediatedMachine{}.OpenAPIModelName():                     schema_pkg_apis_infrastructure_v1alpha4_RemediatedMachine(ref),
 		v1alpha4.RemediationStrategy{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha4_RemediationStrategy(ref),
 		v1alpha4.SecretReference{}.OpenAPIModelName():                       schema_pkg_apis_infrastructure_v1alpha4_SecretReference(ref),
+		v1alpha4.SizeCapacity{}.OpenAPIModelName():                          schema_pkg_apis_infrastructure_v1alpha4_SizeCapacity(ref),
+		v1alpha4.SizeGPU{}.OpenAPIModelName():                               schema_pkg_apis_infrastructure_v1alpha4_SizeGPU(ref),
+		v1alpha4.SizeImageConstraint{}.OpenAPIModelName():                   schema_pkg_apis_infrastructure_v1alpha4_SizeImageConstraint(ref),
+		v1alpha4.SizeRange{}.OpenAPIModelName():                             schema_pkg_apis_infrastructure_v1alpha4_SizeRange(ref),
+		v1alpha4.SizeReservation{}.OpenAPIModelName():                       schema_pkg_apis_infrastructure_v1alpha4_SizeReservation(ref),
 		v1alpha4.TemplateMeta{}.OpenAPIModelName():                          schema_pkg_apis_infrastructure_v1alpha4_TemplateMeta(ref),
 	}
 }
@@ -4877,6 +4935,87 @@ func schema_pkg_apis_infrastructure_v1alpha3_FirewallWorkloadAccess(ref common.R
 	}
 }
 
+func schema_pkg_apis_infrastructure_v1alpha3_IPAllocation(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "IPAllocation is the record of the address that is allocated for an object. Only this address, in this allocation, is ever released.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"phase": {
+						SchemaProps: spec.SchemaProps{
+							Description: "phase is the phase of the allocation: `Allocating`, `Allocated`, and, after the object was deleted, `Releasing` and `Released`.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"attempt": {
+						SchemaProps: spec.SchemaProps{
+							Description: "attempt is the number of allocate calls that were begun.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"uid": {
+						SchemaProps: spec.SchemaProps{
+							Description: "uid is the identity that the metal carries as a tag or label `infrastructure.cluster.x-k8s.io/uid`. It is the uid that the object had when it was allocated; after `clusterctl move`, or an adoption, the object has another one.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"startTime": {
+						SchemaProps: spec.SchemaProps{
+							Description: "startTime is when the current phase began. In the phases `Allocating` and `Releasing`, it is when the call began that may be in flight; without it, none is.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"notBefore": {
+						SchemaProps: spec.SchemaProps{
+							Description: "notBefore is when the next attempt may begin after a refusal. The Allocated condition says why.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"clusterName": {
+						SchemaProps: spec.SchemaProps{
+							Description: "clusterName is the MetalStackCluster of the allocation.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"address": {
+						SchemaProps: spec.SchemaProps{
+							Description: "address is the IP address.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"allocationUUID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "allocationUUID identifies the allocation of that address. An address that has another one by now is never released.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"adopted": {
+						SchemaProps: spec.SchemaProps{
+							Description: "adopted is true if the project had the address when the spec named it; it is then not released when the object is deleted.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.Time{}.OpenAPIModelName()},
+	}
+}
+
 func schema_pkg_apis_infrastructure_v1alpha3_Initialization(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -7065,6 +7204,456 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallStatus(ref common
 	}
 }
 
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackIP(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackIP is an IP address of the project in metal-stack. One that you create is a claim: a static address is allocated for it, and stays until you delete it, whatever becomes of what uses it. A spec names it by the address, as in spec.controlPlaneEndpoint.host of a MetalStackCluster, and a Service in spec.loadBalancerIP. All others are discovered: they are named by their address, and read-only.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata. The name of a claim is at most 63 lower-case letters, digits, dashes and dots, because it becomes a tag in metal-stack.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is the desired state of a claim. A discovered address has none.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.MetalStackIPSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the observed state of the address. It is written by the API server and the controller manager only.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.MetalStackIPStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha3.MetalStackIPSpec{}.OpenAPIModelName(), v1alpha3.MetalStackIPStatus{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackIPList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackIPList is a list of MetalStackIP.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard list's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the addresses.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha3.MetalStackIP{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			v1.ListMeta{}.OpenAPIModelName(), v1alpha3.MetalStackIP{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackIPSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackIPSpec is the desired state of a static address.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"networkID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "networkID is the network to allocate the address in: a network of the project, or an external one, such as `internet-fra-equ01`. `kubectl get metalstacknetworks` lists all. It cannot be changed.",
+							MaxLength:   ptr.To[int64](253),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"addressFamily": {
+						SchemaProps: spec.SchemaProps{
+							Description: "addressFamily is `IPv4` or `IPv6`. It defaults to that of the network, and to IPv4 if the network has both. It cannot be changed.",
+							MaxLength:   ptr.To[int64](4),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"address": {
+						SchemaProps: spec.SchemaProps{
+							Description: "address is the IP address. If it is omitted, a free one is allocated and written here. If you set it, that one is allocated; one that the project has already, as a static address, is adopted, and kept when the object is deleted. It cannot be changed once it is set.",
+							MaxLength:   ptr.To[int64](45),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"networkID"},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackIPStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackIPStatus is the observed state of an address. The fields conditions, allocation and deletion of a claim are recorded; the others are read from the metal-api.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"ready": {
+						SchemaProps: spec.SchemaProps{
+							Description: "ready is true while the project has the address in metal-stack.",
+							Default:     false,
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"managed": {
+						SchemaProps: spec.SchemaProps{
+							Description: "managed is true for a claim. It is false for a discovered address: the object is then read-only.",
+							Default:     false,
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"address": {
+						SchemaProps: spec.SchemaProps{
+							Description: "address is the IP address.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"networkID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "networkID is the network of the address.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"displayName": {
+						SchemaProps: spec.SchemaProps{
+							Description: "displayName is the name of the address in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"description": {
+						SchemaProps: spec.SchemaProps{
+							Description: "description of the address in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"type": {
+						SchemaProps: spec.SchemaProps{
+							Description: "type is `static` for an address that stays until it is released, or `ephemeral` for one that is released together with what uses it.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"users": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "users are what the address is used by: the control plane of a cluster, machines, Services of workload clusters. It is empty if nothing uses it.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha3.MetalUser{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"conditions": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-map-keys": []interface{}{
+									"type",
+								},
+								"x-kubernetes-list-type": "map",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "conditions are the observed conditions of a claim: Ready, Allocated, Paused and Deleting, as of a MetalStackCluster. The deletion of an address that is in use waits: InUse.",
+							MaxItems:    ptr.To[int64](32),
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1.Condition{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"allocation": {
+						SchemaProps: spec.SchemaProps{
+							Description: "allocation is the API server's record of what is allocated for a claim. It is set from the first attempt on.",
+							Ref:         ref(v1alpha3.IPAllocation{}.OpenAPIModelName()),
+						},
+					},
+					"deletion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "deletion is the API server's record of the request that deleted this object.",
+							Ref:         ref(v1alpha3.Deletion{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.Condition{}.OpenAPIModelName(), v1alpha3.Deletion{}.OpenAPIModelName(), v1alpha3.IPAllocation{}.OpenAPIModelName(), v1alpha3.MetalUser{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackImage(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackImage is an image in metal-stack, an operating system that machines or firewalls are installed with. A spec names it in `image`, by its id or by its alias. It is read from the metal-api, and cannot be written.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata. The name is the full id of the image.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the image in the metal-api.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.MetalStackImageStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha3.MetalStackImageStatus{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackImageList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackImageList is a list of MetalStackImage.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard list's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the images.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha3.MetalStackImage{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			v1.ListMeta{}.OpenAPIModelName(), v1alpha3.MetalStackImage{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackImageStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackImageStatus is an image in the metal-api.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"imageID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "imageID is the full id of the image in metal-stack, `<os>-<major>.<minor>.<patch>`.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"displayName": {
+						SchemaProps: spec.SchemaProps{
+							Description: "displayName is the image's name in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"description": {
+						SchemaProps: spec.SchemaProps{
+							Description: "description of the image in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"os": {
+						SchemaProps: spec.SchemaProps{
+							Description: "os is the operating system: `ubuntu`.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"version": {
+						SchemaProps: spec.SchemaProps{
+							Description: "version of the operating system, with the patch: `24.04.20250701`.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"alias": {
+						SchemaProps: spec.SchemaProps{
+							Description: "alias is the id without the patch: `ubuntu-24.04`. A spec that names it gets the newest image with this alias, whether or not that has expired.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"newest": {
+						SchemaProps: spec.SchemaProps{
+							Description: "newest is true if the alias stands for this image now.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"features": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "features are what can be installed with the image: `machine`, `firewall`.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"classification": {
+						SchemaProps: spec.SchemaProps{
+							Description: "classification is `preview`, `supported` or `deprecated`.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"expirationTime": {
+						SchemaProps: spec.SchemaProps{
+							Description: "expirationTime is until when metal-stack supports the image. metal-stack installs it after that, too, without a warning; this API warns of it.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.Time{}.OpenAPIModelName()},
+	}
+}
+
 func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachine(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -7690,6 +8279,686 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineTemplateStatus(ref
 	}
 }
 
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackNetwork(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackNetwork is a network in metal-stack that a spec in this namespace can name: a network of the project, or one that is shared or public. One that you create is a claim: a private network is allocated for it in the project, stays until you delete it, and can be the private network of several clusters, in spec.privateNetworkID. All others are discovered: they are named by their id, and read-only.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata. The name of a claim is at most 63 lower-case letters, digits, dashes and dots, because it becomes a label in metal-stack.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is the desired state of a claim. A discovered network has none.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.MetalStackNetworkSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the observed state of the network. It is written by the API server and the controller manager only.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.MetalStackNetworkStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha3.MetalStackNetworkSpec{}.OpenAPIModelName(), v1alpha3.MetalStackNetworkStatus{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackNetworkList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackNetworkList is a list of MetalStackNetwork.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard list's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the networks.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha3.MetalStackNetwork{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			v1.ListMeta{}.OpenAPIModelName(), v1alpha3.MetalStackNetwork{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackNetworkSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackNetworkSpec is the desired state of a private network.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"partition": {
+						SchemaProps: spec.SchemaProps{
+							Description: "partition is the metal-stack partition of the network, such as `fra-equ01`: `kubectl get metalstackpartitions` lists all. It cannot be changed.",
+							MaxLength:   ptr.To[int64](63),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"addresses": {
+						SchemaProps: spec.SchemaProps{
+							Description: "addresses is which addresses the network gets when it is allocated. If it is omitted, they are those that the partition has by default. It cannot be changed.",
+							Ref:         ref(v1alpha3.PrivateNetwork{}.OpenAPIModelName()),
+						},
+					},
+					"networkID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "networkID is the id of the network in metal-stack. It is written when the network is allocated. If you set it, a private network of the project that exists already is adopted, which is kept when the object is deleted. It cannot be changed once it is set.",
+							MaxLength:   ptr.To[int64](253),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"partition"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha3.PrivateNetwork{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackNetworkStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackNetworkStatus is the observed state of a network. The fields conditions, allocation and deletion of a claim are recorded; the others are read from the metal-api.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"ready": {
+						SchemaProps: spec.SchemaProps{
+							Description: "ready is true while the network exists in metal-stack.",
+							Default:     false,
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"managed": {
+						SchemaProps: spec.SchemaProps{
+							Description: "managed is true for a claim. It is false for a discovered network: the object is then read-only.",
+							Default:     false,
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"networkID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "networkID is the id of the network in metal-stack, by which a spec names it.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"displayName": {
+						SchemaProps: spec.SchemaProps{
+							Description: "displayName is the network's name in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"description": {
+						SchemaProps: spec.SchemaProps{
+							Description: "description of the network in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"type": {
+						SchemaProps: spec.SchemaProps{
+							Description: "type is `Private` for a network of the project, `PrivateShared` for one that firewalls of other projects can join, and `External` for one that belongs to no project.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"partition": {
+						SchemaProps: spec.SchemaProps{
+							Description: "partition is the partition of the network. It is empty for a network of all of them.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"prefixes": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "prefixes are the network's address ranges: `10.0.12.0/22`.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"destinationPrefixes": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "destinationPrefixes are what is reached through the network: `0.0.0.0/0` through the internet.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"nat": {
+						SchemaProps: spec.SchemaProps{
+							Description: "nat is true if firewalls translate addresses of private networks to their own in it.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"vrf": {
+						SchemaProps: spec.SchemaProps{
+							Description: "vrf is the number of the network's virtual routing table on the switches.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"parentNetworkID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "parentNetworkID is the network whose prefixes this one's are part of.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"availableIPs": {
+						SchemaProps: spec.SchemaProps{
+							Description: "availableIPs is the total number of IPv4 addresses in a private network, or of IPv6 addresses if it has no IPv4 prefix. It is left out for networks of other projects or of none.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"usedIPs": {
+						SchemaProps: spec.SchemaProps{
+							Description: "usedIPs is the number of used addresses, likewise.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"users": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "users are the objects whose network it is: clusters, and a claim. They are of this namespace, unless the network was allocated elsewhere.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha3.MetalUser{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"conditions": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-map-keys": []interface{}{
+									"type",
+								},
+								"x-kubernetes-list-type": "map",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "conditions are the observed conditions of a claim: Ready, Allocated, Paused and Deleting, as of a MetalStackCluster. The deletion of a network that clusters, addresses or machines use waits for them: InUse.",
+							MaxItems:    ptr.To[int64](32),
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1.Condition{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"allocation": {
+						SchemaProps: spec.SchemaProps{
+							Description: "allocation is the API server's record of what is allocated for a claim. It is set from the first attempt on.",
+							Ref:         ref(v1alpha3.NetworkAllocation{}.OpenAPIModelName()),
+						},
+					},
+					"deletion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "deletion is the API server's record of the request that deleted this object.",
+							Ref:         ref(v1alpha3.Deletion{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.Condition{}.OpenAPIModelName(), v1alpha3.Deletion{}.OpenAPIModelName(), v1alpha3.MetalUser{}.OpenAPIModelName(), v1alpha3.NetworkAllocation{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackPartition(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackPartition is a metal-stack partition, one location with its own switches and machines, and what of its machines can be had. A spec names it in `partition`. It is read from the metal-api, and cannot be written. All users are shown the same sums.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata. The name is the id of the partition.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the partition in the metal-api.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.MetalStackPartitionStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha3.MetalStackPartitionStatus{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackPartitionList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackPartitionList is a list of MetalStackPartition.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard list's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the partitions.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha3.MetalStackPartition{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			v1.ListMeta{}.OpenAPIModelName(), v1alpha3.MetalStackPartition{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackPartitionStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackPartitionStatus is a partition in the metal-api.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"partitionID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "partitionID is the id of the partition in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"displayName": {
+						SchemaProps: spec.SchemaProps{
+							Description: "displayName is the partition's name in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"description": {
+						SchemaProps: spec.SchemaProps{
+							Description: "description of the partition in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"labels": {
+						SchemaProps: spec.SchemaProps{
+							Description: "labels of the partition in metal-stack.",
+							Type:        []string{"object"},
+							AdditionalProperties: &spec.SchemaOrBool{
+								Allows: true,
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"capacity": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-map-keys": []interface{}{
+									"size",
+								},
+								"x-kubernetes-list-type": "map",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "capacity is how many machines there are of each size.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha3.SizeCapacity{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1alpha3.SizeCapacity{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackProject(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackProject is the metal-stack project that a namespace is bound to. There is one in each bound namespace. It is read from the metal-api, and cannot be written.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata. The name is the id of the project.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the project in the metal-api.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.MetalStackProjectStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha3.MetalStackProjectStatus{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackProjectList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackProjectList is a list of MetalStackProject.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard list's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the projects.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha3.MetalStackProject{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			v1.ListMeta{}.OpenAPIModelName(), v1alpha3.MetalStackProject{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackProjectStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackProjectStatus is a project in the metal-api.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"projectID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "projectID is the id of the project in metal-stack, a UUID.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"displayName": {
+						SchemaProps: spec.SchemaProps{
+							Description: "displayName is the project's name in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"description": {
+						SchemaProps: spec.SchemaProps{
+							Description: "description of the project in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"tenant": {
+						SchemaProps: spec.SchemaProps{
+							Description: "tenant is the metal-stack tenant that the project belongs to.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"quotas": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-map-keys": []interface{}{
+									"resource",
+								},
+								"x-kubernetes-list-type": "map",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "quotas are how much the project may allocate, and how much of it is used.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha3.ProjectQuota{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"reservations": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "reservations are the machines that are kept for the project: other projects cannot allocate them.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha3.SizeReservation{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1alpha3.ProjectQuota{}.OpenAPIModelName(), v1alpha3.SizeReservation{}.OpenAPIModelName()},
+	}
+}
+
 func schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediation(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -8039,6 +9308,324 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediationTemplateSpec(r
 	}
 }
 
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackSize(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackSize is a metal-stack size, the hardware of a kind of machine. A spec names it in `machineType`. It is read from the metal-api, and cannot be written.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata. The name is the id of the size.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the size in the metal-api.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha3.MetalStackSizeStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha3.MetalStackSizeStatus{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackSizeList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackSizeList is a list of MetalStackSize.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard list's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the sizes.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha3.MetalStackSize{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			v1.ListMeta{}.OpenAPIModelName(), v1alpha3.MetalStackSize{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MetalStackSizeStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackSizeStatus is a size in the metal-api.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"sizeID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "sizeID is the id of the size in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"displayName": {
+						SchemaProps: spec.SchemaProps{
+							Description: "displayName is the size's name in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"description": {
+						SchemaProps: spec.SchemaProps{
+							Description: "description of the size in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"cores": {
+						SchemaProps: spec.SchemaProps{
+							Description: "cores is how many processor cores a machine has.",
+							Ref:         ref(v1alpha3.SizeRange{}.OpenAPIModelName()),
+						},
+					},
+					"memory": {
+						SchemaProps: spec.SchemaProps{
+							Description: "memory is how much memory a machine has.",
+							Ref:         ref(v1alpha3.SizeRange{}.OpenAPIModelName()),
+						},
+					},
+					"storage": {
+						SchemaProps: spec.SchemaProps{
+							Description: "storage is how much disk space a machine has, over all disks.",
+							Ref:         ref(v1alpha3.SizeRange{}.OpenAPIModelName()),
+						},
+					},
+					"gpus": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "gpus are the graphics processors of a machine.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha3.SizeGPU{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"images": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-map-keys": []interface{}{
+									"os",
+								},
+								"x-kubernetes-list-type": "map",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "images are the versions of operating systems that machines of the size can be installed with. An operating system that is not listed is not restricted.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha3.SizeImageConstraint{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1alpha3.SizeGPU{}.OpenAPIModelName(), v1alpha3.SizeImageConstraint{}.OpenAPIModelName(), v1alpha3.SizeRange{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_MetalUser(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalUser is what a network or an address is used by.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "kind is `MetalStackCluster`, `MetalStackNetwork`, `MetalStackIP`, `MetalStackMachine`, `MetalStackFirewall`, `Service` for a Service of a workload cluster, or `Machine` for a machine in metal-stack of which no more is known.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"namespace": {
+						SchemaProps: spec.SchemaProps{
+							Description: "namespace of the object.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"name": {
+						SchemaProps: spec.SchemaProps{
+							Description: "name of the object.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"clusterID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "clusterID is the id of the cluster in metal-stack that the object belongs to.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"machineID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "machineID is the id of the machine in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"kind"},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_NetworkAllocation(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "NetworkAllocation is the record of the network that is allocated for an object. Only this network is ever released.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"phase": {
+						SchemaProps: spec.SchemaProps{
+							Description: "phase is the phase of the allocation: `Allocating`, `Allocated`, and, after the object was deleted, `Releasing` and `Released`.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"attempt": {
+						SchemaProps: spec.SchemaProps{
+							Description: "attempt is the number of allocate calls that were begun.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"uid": {
+						SchemaProps: spec.SchemaProps{
+							Description: "uid is the identity that the metal carries as a tag or label `infrastructure.cluster.x-k8s.io/uid`. It is the uid that the object had when it was allocated; after `clusterctl move`, or an adoption, the object has another one.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"startTime": {
+						SchemaProps: spec.SchemaProps{
+							Description: "startTime is when the current phase began. In the phases `Allocating` and `Releasing`, it is when the call began that may be in flight; without it, none is.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"notBefore": {
+						SchemaProps: spec.SchemaProps{
+							Description: "notBefore is when the next attempt may begin after a refusal. The Allocated condition says why.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"clusterName": {
+						SchemaProps: spec.SchemaProps{
+							Description: "clusterName is the MetalStackCluster of the allocation.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"networkID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "networkID is the id of the network.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"adopted": {
+						SchemaProps: spec.SchemaProps{
+							Description: "adopted is true if the spec named the network; it is then not released when the object is deleted.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.Time{}.OpenAPIModelName()},
+	}
+}
+
 func schema_pkg_apis_infrastructure_v1alpha3_NodeInfo(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -8159,6 +9746,47 @@ func schema_pkg_apis_infrastructure_v1alpha3_PrivateNetwork(ref common.Reference
 	}
 }
 
+func schema_pkg_apis_infrastructure_v1alpha3_ProjectQuota(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ProjectQuota is how much of a resource a project may allocate.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"resource": {
+						SchemaProps: spec.SchemaProps{
+							Description: "resource is what is counted: `machines`, which are machines and firewalls, or `addresses`.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"limit": {
+						SchemaProps: spec.SchemaProps{
+							Description: "limit is how many there may be. If it is omitted, metal-stack sets no limit.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"used": {
+						SchemaProps: spec.SchemaProps{
+							Description: "used is how many there are. If it is omitted, it was not observed yet.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+				},
+				Required: []string{"resource"},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+	}
+}
+
 func schema_pkg_apis_infrastructure_v1alpha3_RemediatedMachine(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -8255,6 +9883,250 @@ func schema_pkg_apis_infrastructure_v1alpha3_SecretReference(ref common.Referenc
 					},
 				},
 				Required: []string{"name"},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_SizeCapacity(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "SizeCapacity is how many machines of a size there are in a partition. Total is the sum of allocated, free, faulty and unavailable.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"size": {
+						SchemaProps: spec.SchemaProps{
+							Description: "size of the machines.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"total": {
+						SchemaProps: spec.SchemaProps{
+							Description: "total is how many machines there are.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"allocated": {
+						SchemaProps: spec.SchemaProps{
+							Description: "allocated is how many of them are allocated, by any project.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"free": {
+						SchemaProps: spec.SchemaProps{
+							Description: "free is how many of them can be allocated now: they wait for it, and are alive.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"reserved": {
+						SchemaProps: spec.SchemaProps{
+							Description: "reserved is how many of the free ones are kept for projects that have a reservation which they have not used up.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"available": {
+						SchemaProps: spec.SchemaProps{
+							Description: "available is how many machines a project without a reservation can allocate now: the free ones that are not reserved.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"faulty": {
+						SchemaProps: spec.SchemaProps{
+							Description: "faulty is how many of them are not allocated, and cannot be, until an operator of metal-stack has looked after them: they are dead, crash, or were not reclaimed.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"unavailable": {
+						SchemaProps: spec.SchemaProps{
+							Description: "unavailable is how many others are not allocated, and cannot be now: they boot, or were locked or reserved by an operator of metal-stack.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+				},
+				Required: []string{"size"},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_SizeGPU(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "SizeGPU is a model of graphics processor that a machine has.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"model": {
+						SchemaProps: spec.SchemaProps{
+							Description: "model is which one, as a pattern that metal-stack matches the hardware with.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"min": {
+						SchemaProps: spec.SchemaProps{
+							Description: "min is how many a machine has at least.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"max": {
+						SchemaProps: spec.SchemaProps{
+							Description: "max is how many a machine has at most.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+				},
+				Required: []string{"model"},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_SizeImageConstraint(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "SizeImageConstraint restricts the images of an operating system.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"os": {
+						SchemaProps: spec.SchemaProps{
+							Description: "os is the operating system, the part of the image's id before its version: `ubuntu`.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"versions": {
+						SchemaProps: spec.SchemaProps{
+							Description: "versions is which ones are allowed, such as `>= 24.04`.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"os", "versions"},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_SizeRange(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "SizeRange is the least and the most that a machine of a size has.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"min": {
+						SchemaProps: spec.SchemaProps{
+							Description: "min is the least.",
+							Ref:         ref(resource.Quantity{}.OpenAPIModelName()),
+						},
+					},
+					"max": {
+						SchemaProps: spec.SchemaProps{
+							Description: "max is the most.",
+							Ref:         ref(resource.Quantity{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+		Dependencies: []string{
+			resource.Quantity{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha3_SizeReservation(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "SizeReservation is machines of one size in one partition that are kept for a project.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"size": {
+						SchemaProps: spec.SchemaProps{
+							Description: "size of the machines.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"partition": {
+						SchemaProps: spec.SchemaProps{
+							Description: "partition of the machines.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"amount": {
+						SchemaProps: spec.SchemaProps{
+							Description: "amount is how many machines are reserved.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"used": {
+						SchemaProps: spec.SchemaProps{
+							Description: "used is how many of them the project has allocated.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+				},
+				Required: []string{"size", "partition"},
 			},
 			VendorExtensible: spec.VendorExtensible{
 				Extensions: spec.Extensions{
@@ -9509,6 +11381,87 @@ func schema_pkg_apis_infrastructure_v1alpha4_FirewallWorkloadAccess(ref common.R
 				},
 			},
 		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_IPAllocation(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "IPAllocation is the record of the address that is allocated for an object. Only this address, in this allocation, is ever released.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"phase": {
+						SchemaProps: spec.SchemaProps{
+							Description: "phase is the phase of the allocation: `Allocating`, `Allocated`, and, after the object was deleted, `Releasing` and `Released`.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"attempt": {
+						SchemaProps: spec.SchemaProps{
+							Description: "attempt is the number of allocate calls that were begun.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"uid": {
+						SchemaProps: spec.SchemaProps{
+							Description: "uid is the identity that the metal carries as a tag or label `infrastructure.cluster.x-k8s.io/uid`. It is the uid that the object had when it was allocated; after `clusterctl move`, or an adoption, the object has another one.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"startTime": {
+						SchemaProps: spec.SchemaProps{
+							Description: "startTime is when the current phase began. In the phases `Allocating` and `Releasing`, it is when the call began that may be in flight; without it, none is.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"notBefore": {
+						SchemaProps: spec.SchemaProps{
+							Description: "notBefore is when the next attempt may begin after a refusal. The Allocated condition says why.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"clusterName": {
+						SchemaProps: spec.SchemaProps{
+							Description: "clusterName is the MetalStackCluster of the allocation.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"address": {
+						SchemaProps: spec.SchemaProps{
+							Description: "address is the IP address.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"allocationUUID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "allocationUUID identifies the allocation of that address. An address that has another one by now is never released.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"adopted": {
+						SchemaProps: spec.SchemaProps{
+							Description: "adopted is true if the project had the address when the spec named it; it is then not released when the object is deleted.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.Time{}.OpenAPIModelName()},
 	}
 }
 
@@ -11700,6 +13653,456 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallStatus(ref common
 	}
 }
 
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackIP(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackIP is an IP address of the project in metal-stack. One that you create is a claim: a static address is allocated for it, and stays until you delete it, whatever becomes of what uses it. A spec names it by the address, as in spec.controlPlaneEndpoint.host of a MetalStackCluster, and a Service in spec.loadBalancerIP. All others are discovered: they are named by their address, and read-only.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata. The name of a claim is at most 63 lower-case letters, digits, dashes and dots, because it becomes a tag in metal-stack.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is the desired state of a claim. A discovered address has none.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.MetalStackIPSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the observed state of the address. It is written by the API server and the controller manager only.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.MetalStackIPStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha4.MetalStackIPSpec{}.OpenAPIModelName(), v1alpha4.MetalStackIPStatus{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackIPList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackIPList is a list of MetalStackIP.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard list's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the addresses.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha4.MetalStackIP{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			v1.ListMeta{}.OpenAPIModelName(), v1alpha4.MetalStackIP{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackIPSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackIPSpec is the desired state of a static address.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"networkID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "networkID is the network to allocate the address in: a network of the project, or an external one, such as `internet-fra-equ01`. `kubectl get metalstacknetworks` lists all. It cannot be changed.",
+							MaxLength:   ptr.To[int64](253),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"addressFamily": {
+						SchemaProps: spec.SchemaProps{
+							Description: "addressFamily is `IPv4` or `IPv6`. It defaults to that of the network, and to IPv4 if the network has both. It cannot be changed.",
+							MaxLength:   ptr.To[int64](4),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"address": {
+						SchemaProps: spec.SchemaProps{
+							Description: "address is the IP address. If it is omitted, a free one is allocated and written here. If you set it, that one is allocated; one that the project has already, as a static address, is adopted, and kept when the object is deleted. It cannot be changed once it is set.",
+							MaxLength:   ptr.To[int64](45),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"networkID"},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackIPStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackIPStatus is the observed state of an address. The fields conditions, allocation and deletion of a claim are recorded; the others are read from the metal-api.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"ready": {
+						SchemaProps: spec.SchemaProps{
+							Description: "ready is true while the project has the address in metal-stack.",
+							Default:     false,
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"managed": {
+						SchemaProps: spec.SchemaProps{
+							Description: "managed is true for a claim. It is false for a discovered address: the object is then read-only.",
+							Default:     false,
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"address": {
+						SchemaProps: spec.SchemaProps{
+							Description: "address is the IP address.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"networkID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "networkID is the network of the address.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"displayName": {
+						SchemaProps: spec.SchemaProps{
+							Description: "displayName is the name of the address in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"description": {
+						SchemaProps: spec.SchemaProps{
+							Description: "description of the address in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"type": {
+						SchemaProps: spec.SchemaProps{
+							Description: "type is `static` for an address that stays until it is released, or `ephemeral` for one that is released together with what uses it.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"users": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "users are what the address is used by: the control plane of a cluster, machines, Services of workload clusters. It is empty if nothing uses it.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha4.MetalUser{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"conditions": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-map-keys": []interface{}{
+									"type",
+								},
+								"x-kubernetes-list-type": "map",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "conditions are the observed conditions of a claim: Ready, Allocated, Paused and Deleting, as of a MetalStackCluster. The deletion of an address that is in use waits: InUse.",
+							MaxItems:    ptr.To[int64](32),
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1.Condition{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"allocation": {
+						SchemaProps: spec.SchemaProps{
+							Description: "allocation is the API server's record of what is allocated for a claim. It is set from the first attempt on.",
+							Ref:         ref(v1alpha4.IPAllocation{}.OpenAPIModelName()),
+						},
+					},
+					"deletion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "deletion is the API server's record of the request that deleted this object.",
+							Ref:         ref(v1alpha4.Deletion{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.Condition{}.OpenAPIModelName(), v1alpha4.Deletion{}.OpenAPIModelName(), v1alpha4.IPAllocation{}.OpenAPIModelName(), v1alpha4.MetalUser{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackImage(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackImage is an image in metal-stack, an operating system that machines or firewalls are installed with. A spec names it in `image`, by its id or by its alias. It is read from the metal-api, and cannot be written.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata. The name is the full id of the image.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the image in the metal-api.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.MetalStackImageStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha4.MetalStackImageStatus{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackImageList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackImageList is a list of MetalStackImage.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard list's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the images.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha4.MetalStackImage{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			v1.ListMeta{}.OpenAPIModelName(), v1alpha4.MetalStackImage{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackImageStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackImageStatus is an image in the metal-api.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"imageID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "imageID is the full id of the image in metal-stack, `<os>-<major>.<minor>.<patch>`.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"displayName": {
+						SchemaProps: spec.SchemaProps{
+							Description: "displayName is the image's name in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"description": {
+						SchemaProps: spec.SchemaProps{
+							Description: "description of the image in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"os": {
+						SchemaProps: spec.SchemaProps{
+							Description: "os is the operating system: `ubuntu`.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"version": {
+						SchemaProps: spec.SchemaProps{
+							Description: "version of the operating system, with the patch: `24.04.20250701`.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"alias": {
+						SchemaProps: spec.SchemaProps{
+							Description: "alias is the id without the patch: `ubuntu-24.04`. A spec that names it gets the newest image with this alias, whether or not that has expired.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"newest": {
+						SchemaProps: spec.SchemaProps{
+							Description: "newest is true if the alias stands for this image now.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"features": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "features are what can be installed with the image: `machine`, `firewall`.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"classification": {
+						SchemaProps: spec.SchemaProps{
+							Description: "classification is `preview`, `supported` or `deprecated`.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"expirationTime": {
+						SchemaProps: spec.SchemaProps{
+							Description: "expirationTime is until when metal-stack supports the image. metal-stack installs it after that, too, without a warning; this API warns of it.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.Time{}.OpenAPIModelName()},
+	}
+}
+
 func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachine(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -12325,6 +14728,686 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineTemplateStatus(ref
 	}
 }
 
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackNetwork(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackNetwork is a network in metal-stack that a spec in this namespace can name: a network of the project, or one that is shared or public. One that you create is a claim: a private network is allocated for it in the project, stays until you delete it, and can be the private network of several clusters, in spec.privateNetworkID. All others are discovered: they are named by their id, and read-only.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata. The name of a claim is at most 63 lower-case letters, digits, dashes and dots, because it becomes a label in metal-stack.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is the desired state of a claim. A discovered network has none.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.MetalStackNetworkSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the observed state of the network. It is written by the API server and the controller manager only.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.MetalStackNetworkStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha4.MetalStackNetworkSpec{}.OpenAPIModelName(), v1alpha4.MetalStackNetworkStatus{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackNetworkList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackNetworkList is a list of MetalStackNetwork.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard list's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the networks.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha4.MetalStackNetwork{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			v1.ListMeta{}.OpenAPIModelName(), v1alpha4.MetalStackNetwork{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackNetworkSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackNetworkSpec is the desired state of a private network.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"partition": {
+						SchemaProps: spec.SchemaProps{
+							Description: "partition is the metal-stack partition of the network, such as `fra-equ01`: `kubectl get metalstackpartitions` lists all. It cannot be changed.",
+							MaxLength:   ptr.To[int64](63),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"addresses": {
+						SchemaProps: spec.SchemaProps{
+							Description: "addresses is which addresses the network gets when it is allocated. If it is omitted, they are those that the partition has by default. It cannot be changed.",
+							Ref:         ref(v1alpha4.PrivateNetwork{}.OpenAPIModelName()),
+						},
+					},
+					"networkID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "networkID is the id of the network in metal-stack. It is written when the network is allocated. If you set it, a private network of the project that exists already is adopted, which is kept when the object is deleted. It cannot be changed once it is set.",
+							MaxLength:   ptr.To[int64](253),
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"partition"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha4.PrivateNetwork{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackNetworkStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackNetworkStatus is the observed state of a network. The fields conditions, allocation and deletion of a claim are recorded; the others are read from the metal-api.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"ready": {
+						SchemaProps: spec.SchemaProps{
+							Description: "ready is true while the network exists in metal-stack.",
+							Default:     false,
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"managed": {
+						SchemaProps: spec.SchemaProps{
+							Description: "managed is true for a claim. It is false for a discovered network: the object is then read-only.",
+							Default:     false,
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"networkID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "networkID is the id of the network in metal-stack, by which a spec names it.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"displayName": {
+						SchemaProps: spec.SchemaProps{
+							Description: "displayName is the network's name in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"description": {
+						SchemaProps: spec.SchemaProps{
+							Description: "description of the network in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"type": {
+						SchemaProps: spec.SchemaProps{
+							Description: "type is `Private` for a network of the project, `PrivateShared` for one that firewalls of other projects can join, and `External` for one that belongs to no project.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"partition": {
+						SchemaProps: spec.SchemaProps{
+							Description: "partition is the partition of the network. It is empty for a network of all of them.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"prefixes": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "prefixes are the network's address ranges: `10.0.12.0/22`.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"destinationPrefixes": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "destinationPrefixes are what is reached through the network: `0.0.0.0/0` through the internet.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"nat": {
+						SchemaProps: spec.SchemaProps{
+							Description: "nat is true if firewalls translate addresses of private networks to their own in it.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"vrf": {
+						SchemaProps: spec.SchemaProps{
+							Description: "vrf is the number of the network's virtual routing table on the switches.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"parentNetworkID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "parentNetworkID is the network whose prefixes this one's are part of.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"availableIPs": {
+						SchemaProps: spec.SchemaProps{
+							Description: "availableIPs is the total number of IPv4 addresses in a private network, or of IPv6 addresses if it has no IPv4 prefix. It is left out for networks of other projects or of none.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"usedIPs": {
+						SchemaProps: spec.SchemaProps{
+							Description: "usedIPs is the number of used addresses, likewise.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"users": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "users are the objects whose network it is: clusters, and a claim. They are of this namespace, unless the network was allocated elsewhere.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha4.MetalUser{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"conditions": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-map-keys": []interface{}{
+									"type",
+								},
+								"x-kubernetes-list-type": "map",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "conditions are the observed conditions of a claim: Ready, Allocated, Paused and Deleting, as of a MetalStackCluster. The deletion of a network that clusters, addresses or machines use waits for them: InUse.",
+							MaxItems:    ptr.To[int64](32),
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1.Condition{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"allocation": {
+						SchemaProps: spec.SchemaProps{
+							Description: "allocation is the API server's record of what is allocated for a claim. It is set from the first attempt on.",
+							Ref:         ref(v1alpha4.NetworkAllocation{}.OpenAPIModelName()),
+						},
+					},
+					"deletion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "deletion is the API server's record of the request that deleted this object.",
+							Ref:         ref(v1alpha4.Deletion{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.Condition{}.OpenAPIModelName(), v1alpha4.Deletion{}.OpenAPIModelName(), v1alpha4.MetalUser{}.OpenAPIModelName(), v1alpha4.NetworkAllocation{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackPartition(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackPartition is a metal-stack partition, one location with its own switches and machines, and what of its machines can be had. A spec names it in `partition`. It is read from the metal-api, and cannot be written. All users are shown the same sums.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata. The name is the id of the partition.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the partition in the metal-api.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.MetalStackPartitionStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha4.MetalStackPartitionStatus{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackPartitionList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackPartitionList is a list of MetalStackPartition.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard list's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the partitions.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha4.MetalStackPartition{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			v1.ListMeta{}.OpenAPIModelName(), v1alpha4.MetalStackPartition{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackPartitionStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackPartitionStatus is a partition in the metal-api.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"partitionID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "partitionID is the id of the partition in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"displayName": {
+						SchemaProps: spec.SchemaProps{
+							Description: "displayName is the partition's name in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"description": {
+						SchemaProps: spec.SchemaProps{
+							Description: "description of the partition in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"labels": {
+						SchemaProps: spec.SchemaProps{
+							Description: "labels of the partition in metal-stack.",
+							Type:        []string{"object"},
+							AdditionalProperties: &spec.SchemaOrBool{
+								Allows: true,
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: "",
+										Type:    []string{"string"},
+										Format:  "",
+									},
+								},
+							},
+						},
+					},
+					"capacity": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-map-keys": []interface{}{
+									"size",
+								},
+								"x-kubernetes-list-type": "map",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "capacity is how many machines there are of each size.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha4.SizeCapacity{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1alpha4.SizeCapacity{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackProject(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackProject is the metal-stack project that a namespace is bound to. There is one in each bound namespace. It is read from the metal-api, and cannot be written.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata. The name is the id of the project.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the project in the metal-api.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.MetalStackProjectStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha4.MetalStackProjectStatus{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackProjectList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackProjectList is a list of MetalStackProject.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard list's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the projects.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha4.MetalStackProject{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			v1.ListMeta{}.OpenAPIModelName(), v1alpha4.MetalStackProject{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackProjectStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackProjectStatus is a project in the metal-api.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"projectID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "projectID is the id of the project in metal-stack, a UUID.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"displayName": {
+						SchemaProps: spec.SchemaProps{
+							Description: "displayName is the project's name in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"description": {
+						SchemaProps: spec.SchemaProps{
+							Description: "description of the project in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"tenant": {
+						SchemaProps: spec.SchemaProps{
+							Description: "tenant is the metal-stack tenant that the project belongs to.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"quotas": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-map-keys": []interface{}{
+									"resource",
+								},
+								"x-kubernetes-list-type": "map",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "quotas are how much the project may allocate, and how much of it is used.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha4.ProjectQuota{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"reservations": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "reservations are the machines that are kept for the project: other projects cannot allocate them.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha4.SizeReservation{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1alpha4.ProjectQuota{}.OpenAPIModelName(), v1alpha4.SizeReservation{}.OpenAPIModelName()},
+	}
+}
+
 func schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediation(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -12674,6 +15757,324 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediationTemplateSpec(r
 	}
 }
 
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackSize(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackSize is a metal-stack size, the hardware of a kind of machine. A spec names it in `machineType`. It is read from the metal-api, and cannot be written.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata. The name is the id of the size.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the size in the metal-api.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha4.MetalStackSizeStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1alpha4.MetalStackSizeStatus{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackSizeList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackSizeList is a list of MetalStackSize.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard list's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the sizes.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha4.MetalStackSize{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			v1.ListMeta{}.OpenAPIModelName(), v1alpha4.MetalStackSize{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MetalStackSizeStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalStackSizeStatus is a size in the metal-api.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"sizeID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "sizeID is the id of the size in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"displayName": {
+						SchemaProps: spec.SchemaProps{
+							Description: "displayName is the size's name in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"description": {
+						SchemaProps: spec.SchemaProps{
+							Description: "description of the size in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"cores": {
+						SchemaProps: spec.SchemaProps{
+							Description: "cores is how many processor cores a machine has.",
+							Ref:         ref(v1alpha4.SizeRange{}.OpenAPIModelName()),
+						},
+					},
+					"memory": {
+						SchemaProps: spec.SchemaProps{
+							Description: "memory is how much memory a machine has.",
+							Ref:         ref(v1alpha4.SizeRange{}.OpenAPIModelName()),
+						},
+					},
+					"storage": {
+						SchemaProps: spec.SchemaProps{
+							Description: "storage is how much disk space a machine has, over all disks.",
+							Ref:         ref(v1alpha4.SizeRange{}.OpenAPIModelName()),
+						},
+					},
+					"gpus": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "gpus are the graphics processors of a machine.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha4.SizeGPU{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"images": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-map-keys": []interface{}{
+									"os",
+								},
+								"x-kubernetes-list-type": "map",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "images are the versions of operating systems that machines of the size can be installed with. An operating system that is not listed is not restricted.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref(v1alpha4.SizeImageConstraint{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1alpha4.SizeGPU{}.OpenAPIModelName(), v1alpha4.SizeImageConstraint{}.OpenAPIModelName(), v1alpha4.SizeRange{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_MetalUser(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "MetalUser is what a network or an address is used by.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "kind is `MetalStackCluster`, `MetalStackNetwork`, `MetalStackIP`, `MetalStackMachine`, `MetalStackFirewall`, `Service` for a Service of a workload cluster, or `Machine` for a machine in metal-stack of which no more is known.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"namespace": {
+						SchemaProps: spec.SchemaProps{
+							Description: "namespace of the object.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"name": {
+						SchemaProps: spec.SchemaProps{
+							Description: "name of the object.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"clusterID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "clusterID is the id of the cluster in metal-stack that the object belongs to.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"machineID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "machineID is the id of the machine in metal-stack.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"kind"},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_NetworkAllocation(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "NetworkAllocation is the record of the network that is allocated for an object. Only this network is ever released.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"phase": {
+						SchemaProps: spec.SchemaProps{
+							Description: "phase is the phase of the allocation: `Allocating`, `Allocated`, and, after the object was deleted, `Releasing` and `Released`.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"attempt": {
+						SchemaProps: spec.SchemaProps{
+							Description: "attempt is the number of allocate calls that were begun.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"uid": {
+						SchemaProps: spec.SchemaProps{
+							Description: "uid is the identity that the metal carries as a tag or label `infrastructure.cluster.x-k8s.io/uid`. It is the uid that the object had when it was allocated; after `clusterctl move`, or an adoption, the object has another one.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"startTime": {
+						SchemaProps: spec.SchemaProps{
+							Description: "startTime is when the current phase began. In the phases `Allocating` and `Releasing`, it is when the call began that may be in flight; without it, none is.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"notBefore": {
+						SchemaProps: spec.SchemaProps{
+							Description: "notBefore is when the next attempt may begin after a refusal. The Allocated condition says why.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"clusterName": {
+						SchemaProps: spec.SchemaProps{
+							Description: "clusterName is the MetalStackCluster of the allocation.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"networkID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "networkID is the id of the network.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"adopted": {
+						SchemaProps: spec.SchemaProps{
+							Description: "adopted is true if the spec named the network; it is then not released when the object is deleted.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.Time{}.OpenAPIModelName()},
+	}
+}
+
 func schema_pkg_apis_infrastructure_v1alpha4_NodeInfo(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -12794,6 +16195,47 @@ func schema_pkg_apis_infrastructure_v1alpha4_PrivateNetwork(ref common.Reference
 	}
 }
 
+func schema_pkg_apis_infrastructure_v1alpha4_ProjectQuota(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ProjectQuota is how much of a resource a project may allocate.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"resource": {
+						SchemaProps: spec.SchemaProps{
+							Description: "resource is what is counted: `machines`, which are machines and firewalls, or `addresses`.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"limit": {
+						SchemaProps: spec.SchemaProps{
+							Description: "limit is how many there may be. If it is omitted, metal-stack sets no limit.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"used": {
+						SchemaProps: spec.SchemaProps{
+							Description: "used is how many there are. If it is omitted, it was not observed yet.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+				},
+				Required: []string{"resource"},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+	}
+}
+
 func schema_pkg_apis_infrastructure_v1alpha4_RemediatedMachine(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -12890,6 +16332,250 @@ func schema_pkg_apis_infrastructure_v1alpha4_SecretReference(ref common.Referenc
 					},
 				},
 				Required: []string{"name"},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_SizeCapacity(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "SizeCapacity is how many machines of a size there are in a partition. Total is the sum of allocated, free, faulty and unavailable.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"size": {
+						SchemaProps: spec.SchemaProps{
+							Description: "size of the machines.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"total": {
+						SchemaProps: spec.SchemaProps{
+							Description: "total is how many machines there are.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"allocated": {
+						SchemaProps: spec.SchemaProps{
+							Description: "allocated is how many of them are allocated, by any project.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"free": {
+						SchemaProps: spec.SchemaProps{
+							Description: "free is how many of them can be allocated now: they wait for it, and are alive.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"reserved": {
+						SchemaProps: spec.SchemaProps{
+							Description: "reserved is how many of the free ones are kept for projects that have a reservation which they have not used up.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"available": {
+						SchemaProps: spec.SchemaProps{
+							Description: "available is how many machines a project without a reservation can allocate now: the free ones that are not reserved.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"faulty": {
+						SchemaProps: spec.SchemaProps{
+							Description: "faulty is how many of them are not allocated, and cannot be, until an operator of metal-stack has looked after them: they are dead, crash, or were not reclaimed.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"unavailable": {
+						SchemaProps: spec.SchemaProps{
+							Description: "unavailable is how many others are not allocated, and cannot be now: they boot, or were locked or reserved by an operator of metal-stack.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+				},
+				Required: []string{"size"},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_SizeGPU(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "SizeGPU is a model of graphics processor that a machine has.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"model": {
+						SchemaProps: spec.SchemaProps{
+							Description: "model is which one, as a pattern that metal-stack matches the hardware with.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"min": {
+						SchemaProps: spec.SchemaProps{
+							Description: "min is how many a machine has at least.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"max": {
+						SchemaProps: spec.SchemaProps{
+							Description: "max is how many a machine has at most.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+				},
+				Required: []string{"model"},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_SizeImageConstraint(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "SizeImageConstraint restricts the images of an operating system.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"os": {
+						SchemaProps: spec.SchemaProps{
+							Description: "os is the operating system, the part of the image's id before its version: `ubuntu`.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"versions": {
+						SchemaProps: spec.SchemaProps{
+							Description: "versions is which ones are allowed, such as `>= 24.04`.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"os", "versions"},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_SizeRange(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "SizeRange is the least and the most that a machine of a size has.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"min": {
+						SchemaProps: spec.SchemaProps{
+							Description: "min is the least.",
+							Ref:         ref(resource.Quantity{}.OpenAPIModelName()),
+						},
+					},
+					"max": {
+						SchemaProps: spec.SchemaProps{
+							Description: "max is the most.",
+							Ref:         ref(resource.Quantity{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+			VendorExtensible: spec.VendorExtensible{
+				Extensions: spec.Extensions{
+					"x-kubernetes-map-type": "atomic",
+				},
+			},
+		},
+		Dependencies: []string{
+			resource.Quantity{}.OpenAPIModelName()},
+	}
+}
+
+func schema_pkg_apis_infrastructure_v1alpha4_SizeReservation(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "SizeReservation is machines of one size in one partition that are kept for a project.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"size": {
+						SchemaProps: spec.SchemaProps{
+							Description: "size of the machines.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"partition": {
+						SchemaProps: spec.SchemaProps{
+							Description: "partition of the machines.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"amount": {
+						SchemaProps: spec.SchemaProps{
+							Description: "amount is how many machines are reserved.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"used": {
+						SchemaProps: spec.SchemaProps{
+							Description: "used is how many of them the project has allocated.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+				},
+				Required: []string{"size", "partition"},
 			},
 			VendorExtensible: spec.VendorExtensible{
 				Extensions: spec.Extensions{

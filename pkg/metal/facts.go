@@ -83,16 +83,19 @@ type MachineNetwork struct {
 type Network struct {
 	ID              string
 	Name            string
+	Description     string
 	Project         string
 	Partition       string
 	ParentNetworkID string
 	// Prefixes are in the metal-api's order, in which they are freed.
-	Prefixes     []string
-	VRF          int64
-	NAT          bool
-	PrivateSuper bool
-	Underlay     bool
-	Shared       bool
+	Prefixes []string
+	// DestinationPrefixes are what is reached through the network.
+	DestinationPrefixes []string
+	VRF                 int64
+	NAT                 bool
+	PrivateSuper        bool
+	Underlay            bool
+	Shared              bool
 	// ChildPrefixLengths are the lengths of the prefixes of networks that are allocated
 	// from a PrivateSuper one, by address family, unless a request says otherwise.
 	ChildPrefixLengths map[string]int64
@@ -155,6 +158,14 @@ const (
 	// KindAllocation is one allocation of a machine, by its UUID: unlike the
 	// machine it never belongs to another.
 	KindAllocation RefKind = "allocation"
+)
+
+// The kinds of what can be asked for. Nothing of it is allocated.
+const (
+	KindProject   RefKind = "project"
+	KindPartition RefKind = "partition"
+	KindSize      RefKind = "size"
+	KindImage     RefKind = "image"
 )
 
 // Presence is what is known of whether a piece of metal exists.

@@ -8,6 +8,15 @@ import (
 	"strings"
 )
 
+// FilesystemLayout is how disks are laid out. The metal-api chooses the one that fits size and
+// image, unless an allocation names one.
+type FilesystemLayout struct {
+	ID string
+	// Sizes are those that the layout is for, and Images the versions, by operating system.
+	Sizes  []string
+	Images map[string]string
+}
+
 // Layout is the file system layout of an allocation.
 type Layout struct {
 	ID string

@@ -22,10 +22,19 @@ type SizeConstraint struct {
 
 // The types of constraints that say what a size offers.
 const (
-	ConstraintCores  = "cores"
-	ConstraintMemory = "memory"
-	ConstraintGPU    = "gpu"
+	ConstraintCores   = "cores"
+	ConstraintMemory  = "memory"
+	ConstraintStorage = "storage"
+	ConstraintGPU     = "gpu"
 )
+
+// SizeImageConstraint is which images machines of a size can be installed with: the versions,
+// such as `>= 24.04`, by operating system. An operating system that is not named is not
+// restricted.
+type SizeImageConstraint struct {
+	Size   string
+	Images map[string]string
+}
 
 // Image is an operating system image with its full id, os-major.minor.patch.
 type Image struct {
@@ -51,4 +60,22 @@ type Partition struct {
 	Name        string
 	Description string
 	Labels      map[string]string
+}
+
+// Project is a project of the metal-api, to which metal is allocated.
+type Project struct {
+	ID          string
+	Name        string
+	Description string
+	Tenant      string
+	// Machines counts machines and firewalls, Addresses all addresses.
+	Machines, Addresses Quota
+}
+
+// Quota is how much of something a project may allocate, and how much of it is used.
+type Quota struct {
+	// Limit is nil if there is none.
+	Limit *int64
+	// Used is nil if it is not known: only a get of a project shows it.
+	Used *int64
 }

@@ -10,6 +10,10 @@ type Scope struct {
 	// Project: the machines of one project. Unknown machines are discovered by a
 	// refresh of it only where a find costs little; otherwise by the next sweep.
 	Project string
+	// ProjectNetworks: the networks of one project, and those of no project or shared, which it
+	// can use. ProjectIPs: the addresses of one project. AllNetworks and AllIPs: those of all.
+	ProjectNetworks, ProjectIPs string
+	AllNetworks, AllIPs         bool
 	// Machines, Networks and IPs are ids and addresses.
 	Machines, Networks, IPs []string
 }

@@ -46,14 +46,26 @@ func (f *sharedInformerFactory) ForResource(resource schema.GroupVersionResource
 		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha3().MetalStackClusterTemplates().Informer()}, nil
 	case v1alpha3.SchemeGroupVersion.WithResource("metalstackfirewalls"):
 		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha3().MetalStackFirewalls().Informer()}, nil
+	case v1alpha3.SchemeGroupVersion.WithResource("metalstackips"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha3().MetalStackIPs().Informer()}, nil
+	case v1alpha3.SchemeGroupVersion.WithResource("metalstackimages"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha3().MetalStackImages().Informer()}, nil
 	case v1alpha3.SchemeGroupVersion.WithResource("metalstackmachines"):
 		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha3().MetalStackMachines().Informer()}, nil
 	case v1alpha3.SchemeGroupVersion.WithResource("metalstackmachinetemplates"):
 		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha3().MetalStackMachineTemplates().Informer()}, nil
+	case v1alpha3.SchemeGroupVersion.WithResource("metalstacknetworks"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha3().MetalStackNetworks().Informer()}, nil
+	case v1alpha3.SchemeGroupVersion.WithResource("metalstackpartitions"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha3().MetalStackPartitions().Informer()}, nil
+	case v1alpha3.SchemeGroupVersion.WithResource("metalstackprojects"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha3().MetalStackProjects().Informer()}, nil
 	case v1alpha3.SchemeGroupVersion.WithResource("metalstackremediations"):
 		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha3().MetalStackRemediations().Informer()}, nil
 	case v1alpha3.SchemeGroupVersion.WithResource("metalstackremediationtemplates"):
 		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha3().MetalStackRemediationTemplates().Informer()}, nil
+	case v1alpha3.SchemeGroupVersion.WithResource("metalstacksizes"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha3().MetalStackSizes().Informer()}, nil
 
 		// Group=infrastructure.cluster.x-k8s.io, Version=v1alpha4
 	case v1alpha4.SchemeGroupVersion.WithResource("metalstackclusters"):
@@ -62,14 +74,26 @@ func (f *sharedInformerFactory) ForResource(resource schema.GroupVersionResource
 		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha4().MetalStackClusterTemplates().Informer()}, nil
 	case v1alpha4.SchemeGroupVersion.WithResource("metalstackfirewalls"):
 		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha4().MetalStackFirewalls().Informer()}, nil
+	case v1alpha4.SchemeGroupVersion.WithResource("metalstackips"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha4().MetalStackIPs().Informer()}, nil
+	case v1alpha4.SchemeGroupVersion.WithResource("metalstackimages"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha4().MetalStackImages().Informer()}, nil
 	case v1alpha4.SchemeGroupVersion.WithResource("metalstackmachines"):
 		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha4().MetalStackMachines().Informer()}, nil
 	case v1alpha4.SchemeGroupVersion.WithResource("metalstackmachinetemplates"):
 		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha4().MetalStackMachineTemplates().Informer()}, nil
+	case v1alpha4.SchemeGroupVersion.WithResource("metalstacknetworks"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha4().MetalStackNetworks().Informer()}, nil
+	case v1alpha4.SchemeGroupVersion.WithResource("metalstackpartitions"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha4().MetalStackPartitions().Informer()}, nil
+	case v1alpha4.SchemeGroupVersion.WithResource("metalstackprojects"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha4().MetalStackProjects().Informer()}, nil
 	case v1alpha4.SchemeGroupVersion.WithResource("metalstackremediations"):
 		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha4().MetalStackRemediations().Informer()}, nil
 	case v1alpha4.SchemeGroupVersion.WithResource("metalstackremediationtemplates"):
 		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha4().MetalStackRemediationTemplates().Informer()}, nil
+	case v1alpha4.SchemeGroupVersion.WithResource("metalstacksizes"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Infrastructure().V1alpha4().MetalStackSizes().Informer()}, nil
 
 	}
 

@@ -181,6 +181,8 @@ const (
 	ReasonWaitingForMachines = "WaitingForMachines"
 	// ReasonWaitingForFirewalls: the cluster still has firewalls.
 	ReasonWaitingForFirewalls = "WaitingForFirewalls"
+	// ReasonInUse: clusters, addresses, machines or Services use the network or the address.
+	ReasonInUse = "InUse"
 	// ReasonWaitingForLoadBalancers: a control plane machine keeps running until load
 	// balancers have removed it.
 	ReasonWaitingForLoadBalancers = "WaitingForLoadBalancers"

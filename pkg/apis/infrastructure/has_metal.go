@@ -23,6 +23,18 @@ func (a *ClusterAllocation) HasMetal() bool {
 	return a.begun()
 }
 
+// HasMetal is whether a network may be allocated for an object whose allocation is a. An
+// adopted one does not count, because a release keeps it. It is false for nil.
+func (a *NetworkAllocation) HasMetal() bool {
+	return a != nil && a.begun() && !a.Adopted
+}
+
+// HasMetal is whether an address may be allocated for an object whose allocation is a. An
+// adopted one does not count, because a release keeps it. It is false for nil.
+func (a *IPAllocation) HasMetal() bool {
+	return a != nil && a.begun() && !a.Adopted
+}
+
 // begun is whether an allocation has begun and its metal was not released since.
 func (a *AllocationState) begun() bool {
 	return a.Phase != "" && a.Phase != AllocationReleased

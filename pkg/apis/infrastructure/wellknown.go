@@ -12,6 +12,8 @@ const (
 	ClusterFinalizer  = "metalstackcluster." + GroupName
 	MachineFinalizer  = "metalstackmachine." + GroupName
 	FirewallFinalizer = "metalstackfirewall." + GroupName
+	NetworkFinalizer  = "metalstacknetwork." + GroupName
+	IPFinalizer       = "metalstackip." + GroupName
 )
 
 // RemediationFinalizer is on a remediation while its machine may be switched off, or its Node

@@ -28,6 +28,18 @@ type MetalStackFirewallListerExpansion interface{}
 // MetalStackFirewallNamespaceLister.
 type MetalStackFirewallNamespaceListerExpansion interface{}
 
+// MetalStackIPListerExpansion allows custom methods to be added to
+// MetalStackIPLister.
+type MetalStackIPListerExpansion interface{}
+
+// MetalStackIPNamespaceListerExpansion allows custom methods to be added to
+// MetalStackIPNamespaceLister.
+type MetalStackIPNamespaceListerExpansion interface{}
+
+// MetalStackImageListerExpansion allows custom methods to be added to
+// MetalStackImageLister.
+type MetalStackImageListerExpansion interface{}
+
 // MetalStackMachineListerExpansion allows custom methods to be added to
 // MetalStackMachineLister.
 type MetalStackMachineListerExpansion interface{}
@@ -44,6 +56,26 @@ type MetalStackMachineTemplateListerExpansion interface{}
 // MetalStackMachineTemplateNamespaceLister.
 type MetalStackMachineTemplateNamespaceListerExpansion interface{}
 
+// MetalStackNetworkListerExpansion allows custom methods to be added to
+// MetalStackNetworkLister.
+type MetalStackNetworkListerExpansion interface{}
+
+// MetalStackNetworkNamespaceListerExpansion allows custom methods to be added to
+// MetalStackNetworkNamespaceLister.
+type MetalStackNetworkNamespaceListerExpansion interface{}
+
+// MetalStackPartitionListerExpansion allows custom methods to be added to
+// MetalStackPartitionLister.
+type MetalStackPartitionListerExpansion interface{}
+
+// MetalStackProjectListerExpansion allows custom methods to be added to
+// MetalStackProjectLister.
+type MetalStackProjectListerExpansion interface{}
+
+// MetalStackProjectNamespaceListerExpansion allows custom methods to be added to
+// MetalStackProjectNamespaceLister.
+type MetalStackProjectNamespaceListerExpansion interface{}
+
 // MetalStackRemediationListerExpansion allows custom methods to be added to
 // MetalStackRemediationLister.
 type MetalStackRemediationListerExpansion interface{}
@@ -59,3 +91,7 @@ type MetalStackRemediationTemplateListerExpansion interface{}
 // MetalStackRemediationTemplateNamespaceListerExpansion allows custom methods to be added to
 // MetalStackRemediationTemplateNamespaceLister.
 type MetalStackRemediationTemplateNamespaceListerExpansion interface{}
+
+// MetalStackSizeListerExpansion allows custom methods to be added to
+// MetalStackSizeLister.
+type MetalStackSizeListerExpansion interface{}

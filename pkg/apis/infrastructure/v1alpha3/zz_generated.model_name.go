@@ -108,6 +108,11 @@ func (in FirewallWorkloadAccess) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in IPAllocation) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.IPAllocation"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in Initialization) OpenAPIModelName() string {
 	return "io.x-k8s.cluster.infrastructure.v1alpha3.Initialization"
 }
@@ -298,6 +303,41 @@ func (in MetalStackFirewallStatus) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackIP) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.MetalStackIP"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackIPList) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.MetalStackIPList"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackIPSpec) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.MetalStackIPSpec"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackIPStatus) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.MetalStackIPStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackImage) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.MetalStackImage"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackImageList) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.MetalStackImageList"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackImageStatus) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.MetalStackImageStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in MetalStackMachine) OpenAPIModelName() string {
 	return "io.x-k8s.cluster.infrastructure.v1alpha3.MetalStackMachine"
 }
@@ -343,6 +383,56 @@ func (in MetalStackMachineTemplateStatus) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackNetwork) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.MetalStackNetwork"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackNetworkList) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.MetalStackNetworkList"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackNetworkSpec) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.MetalStackNetworkSpec"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackNetworkStatus) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.MetalStackNetworkStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackPartition) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.MetalStackPartition"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackPartitionList) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.MetalStackPartitionList"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackPartitionStatus) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.MetalStackPartitionStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackProject) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.MetalStackProject"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackProjectList) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.MetalStackProjectList"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackProjectStatus) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.MetalStackProjectStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in MetalStackRemediation) OpenAPIModelName() string {
 	return "io.x-k8s.cluster.infrastructure.v1alpha3.MetalStackRemediation"
 }
@@ -383,6 +473,31 @@ func (in MetalStackRemediationTemplateSpec) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackSize) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.MetalStackSize"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackSizeList) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.MetalStackSizeList"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackSizeStatus) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.MetalStackSizeStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalUser) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.MetalUser"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in NetworkAllocation) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.NetworkAllocation"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in NodeInfo) OpenAPIModelName() string {
 	return "io.x-k8s.cluster.infrastructure.v1alpha3.NodeInfo"
 }
@@ -398,6 +513,11 @@ func (in PrivateNetwork) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ProjectQuota) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.ProjectQuota"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in RemediatedMachine) OpenAPIModelName() string {
 	return "io.x-k8s.cluster.infrastructure.v1alpha3.RemediatedMachine"
 }
@@ -410,6 +530,31 @@ func (in RemediationStrategy) OpenAPIModelName() string {
 // OpenAPIModelName returns the OpenAPI model name for this type.
 func (in SecretReference) OpenAPIModelName() string {
 	return "io.x-k8s.cluster.infrastructure.v1alpha3.SecretReference"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in SizeCapacity) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.SizeCapacity"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in SizeGPU) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.SizeGPU"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in SizeImageConstraint) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.SizeImageConstraint"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in SizeRange) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.SizeRange"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in SizeReservation) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha3.SizeReservation"
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.

@@ -226,6 +226,16 @@ func RegisterConversions(s *runtime.Scheme) error {
 	}); err != nil {
 		return err
 	}
+	if err := s.AddGeneratedConversionFunc((*IPAllocation)(nil), (*infrastructure.IPAllocation)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_IPAllocation_To_infrastructure_IPAllocation(a.(*IPAllocation), b.(*infrastructure.IPAllocation), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.IPAllocation)(nil), (*IPAllocation)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_IPAllocation_To_v1alpha4_IPAllocation(a.(*infrastructure.IPAllocation), b.(*IPAllocation), scope)
+	}); err != nil {
+		return err
+	}
 	if err := s.AddGeneratedConversionFunc((*Initialization)(nil), (*infrastructure.Initialization)(nil), func(a, b interface{}, scope conversion.Scope) error {
 		return Convert_v1alpha4_Initialization_To_infrastructure_Initialization(a.(*Initialization), b.(*infrastructure.Initialization), scope)
 	}); err != nil {
@@ -606,6 +616,76 @@ func RegisterConversions(s *runtime.Scheme) error {
 	}); err != nil {
 		return err
 	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackIP)(nil), (*infrastructure.MetalStackIP)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_MetalStackIP_To_infrastructure_MetalStackIP(a.(*MetalStackIP), b.(*infrastructure.MetalStackIP), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackIP)(nil), (*MetalStackIP)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackIP_To_v1alpha4_MetalStackIP(a.(*infrastructure.MetalStackIP), b.(*MetalStackIP), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackIPList)(nil), (*infrastructure.MetalStackIPList)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_MetalStackIPList_To_infrastructure_MetalStackIPList(a.(*MetalStackIPList), b.(*infrastructure.MetalStackIPList), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackIPList)(nil), (*MetalStackIPList)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackIPList_To_v1alpha4_MetalStackIPList(a.(*infrastructure.MetalStackIPList), b.(*MetalStackIPList), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackIPSpec)(nil), (*infrastructure.MetalStackIPSpec)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_MetalStackIPSpec_To_infrastructure_MetalStackIPSpec(a.(*MetalStackIPSpec), b.(*infrastructure.MetalStackIPSpec), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackIPSpec)(nil), (*MetalStackIPSpec)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackIPSpec_To_v1alpha4_MetalStackIPSpec(a.(*infrastructure.MetalStackIPSpec), b.(*MetalStackIPSpec), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackIPStatus)(nil), (*infrastructure.MetalStackIPStatus)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_MetalStackIPStatus_To_infrastructure_MetalStackIPStatus(a.(*MetalStackIPStatus), b.(*infrastructure.MetalStackIPStatus), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackIPStatus)(nil), (*MetalStackIPStatus)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackIPStatus_To_v1alpha4_MetalStackIPStatus(a.(*infrastructure.MetalStackIPStatus), b.(*MetalStackIPStatus), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackImage)(nil), (*infrastructure.MetalStackImage)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_MetalStackImage_To_infrastructure_MetalStackImage(a.(*MetalStackImage), b.(*infrastructure.MetalStackImage), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackImage)(nil), (*MetalStackImage)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackImage_To_v1alpha4_MetalStackImage(a.(*infrastructure.MetalStackImage), b.(*MetalStackImage), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackImageList)(nil), (*infrastructure.MetalStackImageList)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_MetalStackImageList_To_infrastructure_MetalStackImageList(a.(*MetalStackImageList), b.(*infrastructure.MetalStackImageList), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackImageList)(nil), (*MetalStackImageList)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackImageList_To_v1alpha4_MetalStackImageList(a.(*infrastructure.MetalStackImageList), b.(*MetalStackImageList), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackImageStatus)(nil), (*infrastructure.MetalStackImageStatus)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_MetalStackImageStatus_To_infrastructure_MetalStackImageStatus(a.(*MetalStackImageStatus), b.(*infrastructure.MetalStackImageStatus), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackImageStatus)(nil), (*MetalStackImageStatus)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackImageStatus_To_v1alpha4_MetalStackImageStatus(a.(*infrastructure.MetalStackImageStatus), b.(*MetalStackImageStatus), scope)
+	}); err != nil {
+		return err
+	}
 	if err := s.AddGeneratedConversionFunc((*MetalStackMachine)(nil), (*infrastructure.MetalStackMachine)(nil), func(a, b interface{}, scope conversion.Scope) error {
 		return Convert_v1alpha4_MetalStackMachine_To_infrastructure_MetalStackMachine(a.(*MetalStackMachine), b.(*infrastructure.MetalStackMachine), scope)
 	}); err != nil {
@@ -696,6 +776,106 @@ func RegisterConversions(s *runtime.Scheme) error {
 	}); err != nil {
 		return err
 	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackNetwork)(nil), (*infrastructure.MetalStackNetwork)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_MetalStackNetwork_To_infrastructure_MetalStackNetwork(a.(*MetalStackNetwork), b.(*infrastructure.MetalStackNetwork), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackNetwork)(nil), (*MetalStackNetwork)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackNetwork_To_v1alpha4_MetalStackNetwork(a.(*infrastructure.MetalStackNetwork), b.(*MetalStackNetwork), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackNetworkList)(nil), (*infrastructure.MetalStackNetworkList)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_MetalStackNetworkList_To_infrastructure_MetalStackNetworkList(a.(*MetalStackNetworkList), b.(*infrastructure.MetalStackNetworkList), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackNetworkList)(nil), (*MetalStackNetworkList)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackNetworkList_To_v1alpha4_MetalStackNetworkList(a.(*infrastructure.MetalStackNetworkList), b.(*MetalStackNetworkList), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackNetworkSpec)(nil), (*infrastructure.MetalStackNetworkSpec)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_MetalStackNetworkSpec_To_infrastructure_MetalStackNetworkSpec(a.(*MetalStackNetworkSpec), b.(*infrastructure.MetalStackNetworkSpec), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackNetworkSpec)(nil), (*MetalStackNetworkSpec)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackNetworkSpec_To_v1alpha4_MetalStackNetworkSpec(a.(*infrastructure.MetalStackNetworkSpec), b.(*MetalStackNetworkSpec), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackNetworkStatus)(nil), (*infrastructure.MetalStackNetworkStatus)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_MetalStackNetworkStatus_To_infrastructure_MetalStackNetworkStatus(a.(*MetalStackNetworkStatus), b.(*infrastructure.MetalStackNetworkStatus), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackNetworkStatus)(nil), (*MetalStackNetworkStatus)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackNetworkStatus_To_v1alpha4_MetalStackNetworkStatus(a.(*infrastructure.MetalStackNetworkStatus), b.(*MetalStackNetworkStatus), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackPartition)(nil), (*infrastructure.MetalStackPartition)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_MetalStackPartition_To_infrastructure_MetalStackPartition(a.(*MetalStackPartition), b.(*infrastructure.MetalStackPartition), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackPartition)(nil), (*MetalStackPartition)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackPartition_To_v1alpha4_MetalStackPartition(a.(*infrastructure.MetalStackPartition), b.(*MetalStackPartition), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackPartitionList)(nil), (*infrastructure.MetalStackPartitionList)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_MetalStackPartitionList_To_infrastructure_MetalStackPartitionList(a.(*MetalStackPartitionList), b.(*infrastructure.MetalStackPartitionList), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackPartitionList)(nil), (*MetalStackPartitionList)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackPartitionList_To_v1alpha4_MetalStackPartitionList(a.(*infrastructure.MetalStackPartitionList), b.(*MetalStackPartitionList), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackPartitionStatus)(nil), (*infrastructure.MetalStackPartitionStatus)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_MetalStackPartitionStatus_To_infrastructure_MetalStackPartitionStatus(a.(*MetalStackPartitionStatus), b.(*infrastructure.MetalStackPartitionStatus), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackPartitionStatus)(nil), (*MetalStackPartitionStatus)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackPartitionStatus_To_v1alpha4_MetalStackPartitionStatus(a.(*infrastructure.MetalStackPartitionStatus), b.(*MetalStackPartitionStatus), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackProject)(nil), (*infrastructure.MetalStackProject)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_MetalStackProject_To_infrastructure_MetalStackProject(a.(*MetalStackProject), b.(*infrastructure.MetalStackProject), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackProject)(nil), (*MetalStackProject)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackProject_To_v1alpha4_MetalStackProject(a.(*infrastructure.MetalStackProject), b.(*MetalStackProject), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackProjectList)(nil), (*infrastructure.MetalStackProjectList)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_MetalStackProjectList_To_infrastructure_MetalStackProjectList(a.(*MetalStackProjectList), b.(*infrastructure.MetalStackProjectList), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackProjectList)(nil), (*MetalStackProjectList)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackProjectList_To_v1alpha4_MetalStackProjectList(a.(*infrastructure.MetalStackProjectList), b.(*MetalStackProjectList), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackProjectStatus)(nil), (*infrastructure.MetalStackProjectStatus)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_MetalStackProjectStatus_To_infrastructure_MetalStackProjectStatus(a.(*MetalStackProjectStatus), b.(*infrastructure.MetalStackProjectStatus), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackProjectStatus)(nil), (*MetalStackProjectStatus)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackProjectStatus_To_v1alpha4_MetalStackProjectStatus(a.(*infrastructure.MetalStackProjectStatus), b.(*MetalStackProjectStatus), scope)
+	}); err != nil {
+		return err
+	}
 	if err := s.AddGeneratedConversionFunc((*MetalStackRemediation)(nil), (*infrastructure.MetalStackRemediation)(nil), func(a, b interface{}, scope conversion.Scope) error {
 		return Convert_v1alpha4_MetalStackRemediation_To_infrastructure_MetalStackRemediation(a.(*MetalStackRemediation), b.(*infrastructure.MetalStackRemediation), scope)
 	}); err != nil {
@@ -776,6 +956,56 @@ func RegisterConversions(s *runtime.Scheme) error {
 	}); err != nil {
 		return err
 	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackSize)(nil), (*infrastructure.MetalStackSize)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_MetalStackSize_To_infrastructure_MetalStackSize(a.(*MetalStackSize), b.(*infrastructure.MetalStackSize), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackSize)(nil), (*MetalStackSize)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackSize_To_v1alpha4_MetalStackSize(a.(*infrastructure.MetalStackSize), b.(*MetalStackSize), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackSizeList)(nil), (*infrastructure.MetalStackSizeList)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_MetalStackSizeList_To_infrastructure_MetalStackSizeList(a.(*MetalStackSizeList), b.(*infrastructure.MetalStackSizeList), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackSizeList)(nil), (*MetalStackSizeList)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackSizeList_To_v1alpha4_MetalStackSizeList(a.(*infrastructure.MetalStackSizeList), b.(*MetalStackSizeList), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MetalStackSizeStatus)(nil), (*infrastructure.MetalStackSizeStatus)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_MetalStackSizeStatus_To_infrastructure_MetalStackSizeStatus(a.(*MetalStackSizeStatus), b.(*infrastructure.MetalStackSizeStatus), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalStackSizeStatus)(nil), (*MetalStackSizeStatus)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalStackSizeStatus_To_v1alpha4_MetalStackSizeStatus(a.(*infrastructure.MetalStackSizeStatus), b.(*MetalStackSizeStatus), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*MetalUser)(nil), (*infrastructure.MetalUser)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_MetalUser_To_infrastructure_MetalUser(a.(*MetalUser), b.(*infrastructure.MetalUser), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.MetalUser)(nil), (*MetalUser)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_MetalUser_To_v1alpha4_MetalUser(a.(*infrastructure.MetalUser), b.(*MetalUser), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*NetworkAllocation)(nil), (*infrastructure.NetworkAllocation)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_NetworkAllocation_To_infrastructure_NetworkAllocation(a.(*NetworkAllocation), b.(*infrastructure.NetworkAllocation), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.NetworkAllocation)(nil), (*NetworkAllocation)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_NetworkAllocation_To_v1alpha4_NetworkAllocation(a.(*infrastructure.NetworkAllocation), b.(*NetworkAllocation), scope)
+	}); err != nil {
+		return err
+	}
 	if err := s.AddGeneratedConversionFunc((*NodeInfo)(nil), (*infrastructure.NodeInfo)(nil), func(a, b interface{}, scope conversion.Scope) error {
 		return Convert_v1alpha4_NodeInfo_To_infrastructure_NodeInfo(a.(*NodeInfo), b.(*infrastructure.NodeInfo), scope)
 	}); err != nil {
@@ -806,6 +1036,16 @@ func RegisterConversions(s *runtime.Scheme) error {
 	}); err != nil {
 		return err
 	}
+	if err := s.AddGeneratedConversionFunc((*ProjectQuota)(nil), (*infrastructure.ProjectQuota)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_ProjectQuota_To_infrastructure_ProjectQuota(a.(*ProjectQuota), b.(*infrastructure.ProjectQuota), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.ProjectQuota)(nil), (*ProjectQuota)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_ProjectQuota_To_v1alpha4_ProjectQuota(a.(*infrastructure.ProjectQuota), b.(*ProjectQuota), scope)
+	}); err != nil {
+		return err
+	}
 	if err := s.AddGeneratedConversionFunc((*RemediatedMachine)(nil), (*infrastructure.RemediatedMachine)(nil), func(a, b interface{}, scope conversion.Scope) error {
 		return Convert_v1alpha4_RemediatedMachine_To_infrastructure_RemediatedMachine(a.(*RemediatedMachine), b.(*infrastructure.RemediatedMachine), scope)
 	}); err != nil {
@@ -833,6 +1073,56 @@ func RegisterConversions(s *runtime.Scheme) error {
 	}
 	if err := s.AddGeneratedConversionFunc((*infrastructure.SecretReference)(nil), (*SecretReference)(nil), func(a, b interface{}, scope conversion.Scope) error {
 		return Convert_infrastructure_SecretReference_To_v1alpha4_SecretReference(a.(*infrastructure.SecretReference), b.(*SecretReference), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*SizeCapacity)(nil), (*infrastructure.SizeCapacity)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_SizeCapacity_To_infrastructure_SizeCapacity(a.(*SizeCapacity), b.(*infrastructure.SizeCapacity), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.SizeCapacity)(nil), (*SizeCapacity)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_SizeCapacity_To_v1alpha4_SizeCapacity(a.(*infrastructure.SizeCapacity), b.(*SizeCapacity), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*SizeGPU)(nil), (*infrastructure.SizeGPU)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_SizeGPU_To_infrastructure_SizeGPU(a.(*SizeGPU), b.(*infrastructure.SizeGPU), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.SizeGPU)(nil), (*SizeGPU)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_SizeGPU_To_v1alpha4_SizeGPU(a.(*infrastructure.SizeGPU), b.(*SizeGPU), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*SizeImageConstraint)(nil), (*infrastructure.SizeImageConstraint)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_SizeImageConstraint_To_infrastructure_SizeImageConstraint(a.(*SizeImageConstraint), b.(*infrastructure.SizeImageConstraint), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.SizeImageConstraint)(nil), (*SizeImageConstraint)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_SizeImageConstraint_To_v1alpha4_SizeImageConstraint(a.(*infrastructure.SizeImageConstraint), b.(*SizeImageConstraint), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*SizeRange)(nil), (*infrastructure.SizeRange)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_SizeRange_To_infrastructure_SizeRange(a.(*SizeRange), b.(*infrastructure.SizeRange), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.SizeRange)(nil), (*SizeRange)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_SizeRange_To_v1alpha4_SizeRange(a.(*infrastructure.SizeRange), b.(*SizeRange), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*SizeReservation)(nil), (*infrastructure.SizeReservation)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_v1alpha4_SizeReservation_To_infrastructure_SizeReservation(a.(*SizeReservation), b.(*infrastructure.SizeReservation), scope)
+	}); err != nil {
+		return err
+	}
+	if err := s.AddGeneratedConversionFunc((*infrastructure.SizeReservation)(nil), (*SizeReservation)(nil), func(a, b interface{}, scope conversion.Scope) error {
+		return Convert_infrastructure_SizeReservation_To_v1alpha4_SizeReservation(a.(*infrastructure.SizeReservation), b.(*SizeReservation), scope)
 	}); err != nil {
 		return err
 	}
@@ -1364,6 +1654,36 @@ func autoConvert_infrastructure_FirewallWorkloadAccess_To_v1alpha4_FirewallWorkl
 // Convert_infrastructure_FirewallWorkloadAccess_To_v1alpha4_FirewallWorkloadAccess is an autogenerated conversion function.
 func Convert_infrastructure_FirewallWorkloadAccess_To_v1alpha4_FirewallWorkloadAccess(in *infrastructure.FirewallWorkloadAccess, out *FirewallWorkloadAccess, s conversion.Scope) error {
 	return autoConvert_infrastructure_FirewallWorkloadAccess_To_v1alpha4_FirewallWorkloadAccess(in, out, s)
+}
+
+func autoConvert_v1alpha4_IPAllocation_To_infrastructure_IPAllocation(in *IPAllocation, out *infrastructure.IPAllocation, s conversion.Scope) error {
+	if err := Convert_v1alpha4_AllocationState_To_infrastructure_AllocationState(&in.AllocationState, &out.AllocationState, s); err != nil {
+		return err
+	}
+	out.Address = in.Address
+	out.AllocationUUID = in.AllocationUUID
+	out.Adopted = in.Adopted
+	return nil
+}
+
+// Convert_v1alpha4_IPAllocation_To_infrastructure_IPAllocation is an autogenerated conversion function.
+func Convert_v1alpha4_IPAllocation_To_infrastructure_IPAllocation(in *IPAllocation, out *infrastructure.IPAllocation, s conversion.Scope) error {
+	return autoConvert_v1alpha4_IPAllocation_To_infrastructure_IPAllocation(in, out, s)
+}
+
+func autoConvert_infrastructure_IPAllocation_To_v1alpha4_IPAllocation(in *infrastructure.IPAllocation, out *IPAllocation, s conversion.Scope) error {
+	if err := Convert_infrastructure_AllocationState_To_v1alpha4_AllocationState(&in.AllocationState, &out.AllocationState, s); err != nil {
+		return err
+	}
+	out.Address = in.Address
+	out.AllocationUUID = in.AllocationUUID
+	out.Adopted = in.Adopted
+	return nil
+}
+
+// Convert_infrastructure_IPAllocation_To_v1alpha4_IPAllocation is an autogenerated conversion function.
+func Convert_infrastructure_IPAllocation_To_v1alpha4_IPAllocation(in *infrastructure.IPAllocation, out *IPAllocation, s conversion.Scope) error {
+	return autoConvert_infrastructure_IPAllocation_To_v1alpha4_IPAllocation(in, out, s)
 }
 
 func autoConvert_v1alpha4_Initialization_To_infrastructure_Initialization(in *Initialization, out *infrastructure.Initialization, s conversion.Scope) error {
@@ -2472,6 +2792,210 @@ func Convert_infrastructure_MetalStackFirewallStatus_To_v1alpha4_MetalStackFirew
 	return autoConvert_infrastructure_MetalStackFirewallStatus_To_v1alpha4_MetalStackFirewallStatus(in, out, s)
 }
 
+func autoConvert_v1alpha4_MetalStackIP_To_infrastructure_MetalStackIP(in *MetalStackIP, out *infrastructure.MetalStackIP, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	if err := Convert_v1alpha4_MetalStackIPSpec_To_infrastructure_MetalStackIPSpec(&in.Spec, &out.Spec, s); err != nil {
+		return err
+	}
+	if err := Convert_v1alpha4_MetalStackIPStatus_To_infrastructure_MetalStackIPStatus(&in.Status, &out.Status, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_v1alpha4_MetalStackIP_To_infrastructure_MetalStackIP is an autogenerated conversion function.
+func Convert_v1alpha4_MetalStackIP_To_infrastructure_MetalStackIP(in *MetalStackIP, out *infrastructure.MetalStackIP, s conversion.Scope) error {
+	return autoConvert_v1alpha4_MetalStackIP_To_infrastructure_MetalStackIP(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackIP_To_v1alpha4_MetalStackIP(in *infrastructure.MetalStackIP, out *MetalStackIP, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	if err := Convert_infrastructure_MetalStackIPSpec_To_v1alpha4_MetalStackIPSpec(&in.Spec, &out.Spec, s); err != nil {
+		return err
+	}
+	if err := Convert_infrastructure_MetalStackIPStatus_To_v1alpha4_MetalStackIPStatus(&in.Status, &out.Status, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_infrastructure_MetalStackIP_To_v1alpha4_MetalStackIP is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackIP_To_v1alpha4_MetalStackIP(in *infrastructure.MetalStackIP, out *MetalStackIP, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackIP_To_v1alpha4_MetalStackIP(in, out, s)
+}
+
+func autoConvert_v1alpha4_MetalStackIPList_To_infrastructure_MetalStackIPList(in *MetalStackIPList, out *infrastructure.MetalStackIPList, s conversion.Scope) error {
+	out.ListMeta = in.ListMeta
+	out.Items = *(*[]infrastructure.MetalStackIP)(unsafe.Pointer(&in.Items))
+	return nil
+}
+
+// Convert_v1alpha4_MetalStackIPList_To_infrastructure_MetalStackIPList is an autogenerated conversion function.
+func Convert_v1alpha4_MetalStackIPList_To_infrastructure_MetalStackIPList(in *MetalStackIPList, out *infrastructure.MetalStackIPList, s conversion.Scope) error {
+	return autoConvert_v1alpha4_MetalStackIPList_To_infrastructure_MetalStackIPList(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackIPList_To_v1alpha4_MetalStackIPList(in *infrastructure.MetalStackIPList, out *MetalStackIPList, s conversion.Scope) error {
+	out.ListMeta = in.ListMeta
+	out.Items = *(*[]MetalStackIP)(unsafe.Pointer(&in.Items))
+	return nil
+}
+
+// Convert_infrastructure_MetalStackIPList_To_v1alpha4_MetalStackIPList is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackIPList_To_v1alpha4_MetalStackIPList(in *infrastructure.MetalStackIPList, out *MetalStackIPList, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackIPList_To_v1alpha4_MetalStackIPList(in, out, s)
+}
+
+func autoConvert_v1alpha4_MetalStackIPSpec_To_infrastructure_MetalStackIPSpec(in *MetalStackIPSpec, out *infrastructure.MetalStackIPSpec, s conversion.Scope) error {
+	out.NetworkID = in.NetworkID
+	out.AddressFamily = in.AddressFamily
+	out.Address = in.Address
+	return nil
+}
+
+// Convert_v1alpha4_MetalStackIPSpec_To_infrastructure_MetalStackIPSpec is an autogenerated conversion function.
+func Convert_v1alpha4_MetalStackIPSpec_To_infrastructure_MetalStackIPSpec(in *MetalStackIPSpec, out *infrastructure.MetalStackIPSpec, s conversion.Scope) error {
+	return autoConvert_v1alpha4_MetalStackIPSpec_To_infrastructure_MetalStackIPSpec(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackIPSpec_To_v1alpha4_MetalStackIPSpec(in *infrastructure.MetalStackIPSpec, out *MetalStackIPSpec, s conversion.Scope) error {
+	out.NetworkID = in.NetworkID
+	out.AddressFamily = in.AddressFamily
+	out.Address = in.Address
+	return nil
+}
+
+// Convert_infrastructure_MetalStackIPSpec_To_v1alpha4_MetalStackIPSpec is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackIPSpec_To_v1alpha4_MetalStackIPSpec(in *infrastructure.MetalStackIPSpec, out *MetalStackIPSpec, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackIPSpec_To_v1alpha4_MetalStackIPSpec(in, out, s)
+}
+
+func autoConvert_v1alpha4_MetalStackIPStatus_To_infrastructure_MetalStackIPStatus(in *MetalStackIPStatus, out *infrastructure.MetalStackIPStatus, s conversion.Scope) error {
+	out.Ready = in.Ready
+	out.Managed = in.Managed
+	out.Address = in.Address
+	out.NetworkID = in.NetworkID
+	out.DisplayName = in.DisplayName
+	out.Description = in.Description
+	out.Type = in.Type
+	out.Users = *(*[]infrastructure.MetalUser)(unsafe.Pointer(&in.Users))
+	out.Conditions = *(*[]v1.Condition)(unsafe.Pointer(&in.Conditions))
+	out.Allocation = (*infrastructure.IPAllocation)(unsafe.Pointer(in.Allocation))
+	out.Deletion = (*infrastructure.Deletion)(unsafe.Pointer(in.Deletion))
+	return nil
+}
+
+// Convert_v1alpha4_MetalStackIPStatus_To_infrastructure_MetalStackIPStatus is an autogenerated conversion function.
+func Convert_v1alpha4_MetalStackIPStatus_To_infrastructure_MetalStackIPStatus(in *MetalStackIPStatus, out *infrastructure.MetalStackIPStatus, s conversion.Scope) error {
+	return autoConvert_v1alpha4_MetalStackIPStatus_To_infrastructure_MetalStackIPStatus(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackIPStatus_To_v1alpha4_MetalStackIPStatus(in *infrastructure.MetalStackIPStatus, out *MetalStackIPStatus, s conversion.Scope) error {
+	out.Ready = in.Ready
+	out.Managed = in.Managed
+	out.Address = in.Address
+	out.NetworkID = in.NetworkID
+	out.DisplayName = in.DisplayName
+	out.Description = in.Description
+	out.Type = in.Type
+	out.Users = *(*[]MetalUser)(unsafe.Pointer(&in.Users))
+	out.Conditions = *(*[]v1.Condition)(unsafe.Pointer(&in.Conditions))
+	out.Allocation = (*IPAllocation)(unsafe.Pointer(in.Allocation))
+	out.Deletion = (*Deletion)(unsafe.Pointer(in.Deletion))
+	return nil
+}
+
+// Convert_infrastructure_MetalStackIPStatus_To_v1alpha4_MetalStackIPStatus is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackIPStatus_To_v1alpha4_MetalStackIPStatus(in *infrastructure.MetalStackIPStatus, out *MetalStackIPStatus, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackIPStatus_To_v1alpha4_MetalStackIPStatus(in, out, s)
+}
+
+func autoConvert_v1alpha4_MetalStackImage_To_infrastructure_MetalStackImage(in *MetalStackImage, out *infrastructure.MetalStackImage, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	if err := Convert_v1alpha4_MetalStackImageStatus_To_infrastructure_MetalStackImageStatus(&in.Status, &out.Status, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_v1alpha4_MetalStackImage_To_infrastructure_MetalStackImage is an autogenerated conversion function.
+func Convert_v1alpha4_MetalStackImage_To_infrastructure_MetalStackImage(in *MetalStackImage, out *infrastructure.MetalStackImage, s conversion.Scope) error {
+	return autoConvert_v1alpha4_MetalStackImage_To_infrastructure_MetalStackImage(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackImage_To_v1alpha4_MetalStackImage(in *infrastructure.MetalStackImage, out *MetalStackImage, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	if err := Convert_infrastructure_MetalStackImageStatus_To_v1alpha4_MetalStackImageStatus(&in.Status, &out.Status, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_infrastructure_MetalStackImage_To_v1alpha4_MetalStackImage is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackImage_To_v1alpha4_MetalStackImage(in *infrastructure.MetalStackImage, out *MetalStackImage, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackImage_To_v1alpha4_MetalStackImage(in, out, s)
+}
+
+func autoConvert_v1alpha4_MetalStackImageList_To_infrastructure_MetalStackImageList(in *MetalStackImageList, out *infrastructure.MetalStackImageList, s conversion.Scope) error {
+	out.ListMeta = in.ListMeta
+	out.Items = *(*[]infrastructure.MetalStackImage)(unsafe.Pointer(&in.Items))
+	return nil
+}
+
+// Convert_v1alpha4_MetalStackImageList_To_infrastructure_MetalStackImageList is an autogenerated conversion function.
+func Convert_v1alpha4_MetalStackImageList_To_infrastructure_MetalStackImageList(in *MetalStackImageList, out *infrastructure.MetalStackImageList, s conversion.Scope) error {
+	return autoConvert_v1alpha4_MetalStackImageList_To_infrastructure_MetalStackImageList(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackImageList_To_v1alpha4_MetalStackImageList(in *infrastructure.MetalStackImageList, out *MetalStackImageList, s conversion.Scope) error {
+	out.ListMeta = in.ListMeta
+	out.Items = *(*[]MetalStackImage)(unsafe.Pointer(&in.Items))
+	return nil
+}
+
+// Convert_infrastructure_MetalStackImageList_To_v1alpha4_MetalStackImageList is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackImageList_To_v1alpha4_MetalStackImageList(in *infrastructure.MetalStackImageList, out *MetalStackImageList, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackImageList_To_v1alpha4_MetalStackImageList(in, out, s)
+}
+
+func autoConvert_v1alpha4_MetalStackImageStatus_To_infrastructure_MetalStackImageStatus(in *MetalStackImageStatus, out *infrastructure.MetalStackImageStatus, s conversion.Scope) error {
+	out.ImageID = in.ImageID
+	out.DisplayName = in.DisplayName
+	out.Description = in.Description
+	out.OS = in.OS
+	out.Version = in.Version
+	out.Alias = in.Alias
+	out.Newest = in.Newest
+	out.Features = *(*[]string)(unsafe.Pointer(&in.Features))
+	out.Classification = in.Classification
+	out.ExpirationTime = (*v1.Time)(unsafe.Pointer(in.ExpirationTime))
+	return nil
+}
+
+// Convert_v1alpha4_MetalStackImageStatus_To_infrastructure_MetalStackImageStatus is an autogenerated conversion function.
+func Convert_v1alpha4_MetalStackImageStatus_To_infrastructure_MetalStackImageStatus(in *MetalStackImageStatus, out *infrastructure.MetalStackImageStatus, s conversion.Scope) error {
+	return autoConvert_v1alpha4_MetalStackImageStatus_To_infrastructure_MetalStackImageStatus(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackImageStatus_To_v1alpha4_MetalStackImageStatus(in *infrastructure.MetalStackImageStatus, out *MetalStackImageStatus, s conversion.Scope) error {
+	out.ImageID = in.ImageID
+	out.DisplayName = in.DisplayName
+	out.Description = in.Description
+	out.OS = in.OS
+	out.Version = in.Version
+	out.Alias = in.Alias
+	out.Newest = in.Newest
+	out.Features = *(*[]string)(unsafe.Pointer(&in.Features))
+	out.Classification = in.Classification
+	out.ExpirationTime = (*v1.Time)(unsafe.Pointer(in.ExpirationTime))
+	return nil
+}
+
+// Convert_infrastructure_MetalStackImageStatus_To_v1alpha4_MetalStackImageStatus is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackImageStatus_To_v1alpha4_MetalStackImageStatus(in *infrastructure.MetalStackImageStatus, out *MetalStackImageStatus, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackImageStatus_To_v1alpha4_MetalStackImageStatus(in, out, s)
+}
+
 func autoConvert_v1alpha4_MetalStackMachine_To_infrastructure_MetalStackMachine(in *MetalStackMachine, out *infrastructure.MetalStackMachine, s conversion.Scope) error {
 	out.ObjectMeta = in.ObjectMeta
 	if err := Convert_v1alpha4_MetalStackMachineSpec_To_infrastructure_MetalStackMachineSpec(&in.Spec, &out.Spec, s); err != nil {
@@ -2736,6 +3260,292 @@ func Convert_infrastructure_MetalStackMachineTemplateStatus_To_v1alpha4_MetalSta
 	return autoConvert_infrastructure_MetalStackMachineTemplateStatus_To_v1alpha4_MetalStackMachineTemplateStatus(in, out, s)
 }
 
+func autoConvert_v1alpha4_MetalStackNetwork_To_infrastructure_MetalStackNetwork(in *MetalStackNetwork, out *infrastructure.MetalStackNetwork, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	if err := Convert_v1alpha4_MetalStackNetworkSpec_To_infrastructure_MetalStackNetworkSpec(&in.Spec, &out.Spec, s); err != nil {
+		return err
+	}
+	if err := Convert_v1alpha4_MetalStackNetworkStatus_To_infrastructure_MetalStackNetworkStatus(&in.Status, &out.Status, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_v1alpha4_MetalStackNetwork_To_infrastructure_MetalStackNetwork is an autogenerated conversion function.
+func Convert_v1alpha4_MetalStackNetwork_To_infrastructure_MetalStackNetwork(in *MetalStackNetwork, out *infrastructure.MetalStackNetwork, s conversion.Scope) error {
+	return autoConvert_v1alpha4_MetalStackNetwork_To_infrastructure_MetalStackNetwork(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackNetwork_To_v1alpha4_MetalStackNetwork(in *infrastructure.MetalStackNetwork, out *MetalStackNetwork, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	if err := Convert_infrastructure_MetalStackNetworkSpec_To_v1alpha4_MetalStackNetworkSpec(&in.Spec, &out.Spec, s); err != nil {
+		return err
+	}
+	if err := Convert_infrastructure_MetalStackNetworkStatus_To_v1alpha4_MetalStackNetworkStatus(&in.Status, &out.Status, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_infrastructure_MetalStackNetwork_To_v1alpha4_MetalStackNetwork is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackNetwork_To_v1alpha4_MetalStackNetwork(in *infrastructure.MetalStackNetwork, out *MetalStackNetwork, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackNetwork_To_v1alpha4_MetalStackNetwork(in, out, s)
+}
+
+func autoConvert_v1alpha4_MetalStackNetworkList_To_infrastructure_MetalStackNetworkList(in *MetalStackNetworkList, out *infrastructure.MetalStackNetworkList, s conversion.Scope) error {
+	out.ListMeta = in.ListMeta
+	out.Items = *(*[]infrastructure.MetalStackNetwork)(unsafe.Pointer(&in.Items))
+	return nil
+}
+
+// Convert_v1alpha4_MetalStackNetworkList_To_infrastructure_MetalStackNetworkList is an autogenerated conversion function.
+func Convert_v1alpha4_MetalStackNetworkList_To_infrastructure_MetalStackNetworkList(in *MetalStackNetworkList, out *infrastructure.MetalStackNetworkList, s conversion.Scope) error {
+	return autoConvert_v1alpha4_MetalStackNetworkList_To_infrastructure_MetalStackNetworkList(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackNetworkList_To_v1alpha4_MetalStackNetworkList(in *infrastructure.MetalStackNetworkList, out *MetalStackNetworkList, s conversion.Scope) error {
+	out.ListMeta = in.ListMeta
+	out.Items = *(*[]MetalStackNetwork)(unsafe.Pointer(&in.Items))
+	return nil
+}
+
+// Convert_infrastructure_MetalStackNetworkList_To_v1alpha4_MetalStackNetworkList is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackNetworkList_To_v1alpha4_MetalStackNetworkList(in *infrastructure.MetalStackNetworkList, out *MetalStackNetworkList, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackNetworkList_To_v1alpha4_MetalStackNetworkList(in, out, s)
+}
+
+func autoConvert_v1alpha4_MetalStackNetworkSpec_To_infrastructure_MetalStackNetworkSpec(in *MetalStackNetworkSpec, out *infrastructure.MetalStackNetworkSpec, s conversion.Scope) error {
+	out.Partition = in.Partition
+	out.Addresses = (*infrastructure.PrivateNetwork)(unsafe.Pointer(in.Addresses))
+	out.NetworkID = in.NetworkID
+	return nil
+}
+
+// Convert_v1alpha4_MetalStackNetworkSpec_To_infrastructure_MetalStackNetworkSpec is an autogenerated conversion function.
+func Convert_v1alpha4_MetalStackNetworkSpec_To_infrastructure_MetalStackNetworkSpec(in *MetalStackNetworkSpec, out *infrastructure.MetalStackNetworkSpec, s conversion.Scope) error {
+	return autoConvert_v1alpha4_MetalStackNetworkSpec_To_infrastructure_MetalStackNetworkSpec(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackNetworkSpec_To_v1alpha4_MetalStackNetworkSpec(in *infrastructure.MetalStackNetworkSpec, out *MetalStackNetworkSpec, s conversion.Scope) error {
+	out.Partition = in.Partition
+	out.Addresses = (*PrivateNetwork)(unsafe.Pointer(in.Addresses))
+	out.NetworkID = in.NetworkID
+	return nil
+}
+
+// Convert_infrastructure_MetalStackNetworkSpec_To_v1alpha4_MetalStackNetworkSpec is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackNetworkSpec_To_v1alpha4_MetalStackNetworkSpec(in *infrastructure.MetalStackNetworkSpec, out *MetalStackNetworkSpec, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackNetworkSpec_To_v1alpha4_MetalStackNetworkSpec(in, out, s)
+}
+
+func autoConvert_v1alpha4_MetalStackNetworkStatus_To_infrastructure_MetalStackNetworkStatus(in *MetalStackNetworkStatus, out *infrastructure.MetalStackNetworkStatus, s conversion.Scope) error {
+	out.Ready = in.Ready
+	out.Managed = in.Managed
+	out.NetworkID = in.NetworkID
+	out.DisplayName = in.DisplayName
+	out.Description = in.Description
+	out.Type = infrastructure.NetworkType(in.Type)
+	out.Partition = in.Partition
+	out.Prefixes = *(*[]string)(unsafe.Pointer(&in.Prefixes))
+	out.DestinationPrefixes = *(*[]string)(unsafe.Pointer(&in.DestinationPrefixes))
+	out.NAT = in.NAT
+	out.VRF = in.VRF
+	out.ParentNetworkID = in.ParentNetworkID
+	out.AvailableIPs = (*int64)(unsafe.Pointer(in.AvailableIPs))
+	out.UsedIPs = (*int64)(unsafe.Pointer(in.UsedIPs))
+	out.Users = *(*[]infrastructure.MetalUser)(unsafe.Pointer(&in.Users))
+	out.Conditions = *(*[]v1.Condition)(unsafe.Pointer(&in.Conditions))
+	out.Allocation = (*infrastructure.NetworkAllocation)(unsafe.Pointer(in.Allocation))
+	out.Deletion = (*infrastructure.Deletion)(unsafe.Pointer(in.Deletion))
+	return nil
+}
+
+// Convert_v1alpha4_MetalStackNetworkStatus_To_infrastructure_MetalStackNetworkStatus is an autogenerated conversion function.
+func Convert_v1alpha4_MetalStackNetworkStatus_To_infrastructure_MetalStackNetworkStatus(in *MetalStackNetworkStatus, out *infrastructure.MetalStackNetworkStatus, s conversion.Scope) error {
+	return autoConvert_v1alpha4_MetalStackNetworkStatus_To_infrastructure_MetalStackNetworkStatus(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackNetworkStatus_To_v1alpha4_MetalStackNetworkStatus(in *infrastructure.MetalStackNetworkStatus, out *MetalStackNetworkStatus, s conversion.Scope) error {
+	out.Ready = in.Ready
+	out.Managed = in.Managed
+	out.NetworkID = in.NetworkID
+	out.DisplayName = in.DisplayName
+	out.Description = in.Description
+	out.Type = NetworkType(in.Type)
+	out.Partition = in.Partition
+	out.Prefixes = *(*[]string)(unsafe.Pointer(&in.Prefixes))
+	out.DestinationPrefixes = *(*[]string)(unsafe.Pointer(&in.DestinationPrefixes))
+	out.NAT = in.NAT
+	out.VRF = in.VRF
+	out.ParentNetworkID = in.ParentNetworkID
+	out.AvailableIPs = (*int64)(unsafe.Pointer(in.AvailableIPs))
+	out.UsedIPs = (*int64)(unsafe.Pointer(in.UsedIPs))
+	out.Users = *(*[]MetalUser)(unsafe.Pointer(&in.Users))
+	out.Conditions = *(*[]v1.Condition)(unsafe.Pointer(&in.Conditions))
+	out.Allocation = (*NetworkAllocation)(unsafe.Pointer(in.Allocation))
+	out.Deletion = (*Deletion)(unsafe.Pointer(in.Deletion))
+	return nil
+}
+
+// Convert_infrastructure_MetalStackNetworkStatus_To_v1alpha4_MetalStackNetworkStatus is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackNetworkStatus_To_v1alpha4_MetalStackNetworkStatus(in *infrastructure.MetalStackNetworkStatus, out *MetalStackNetworkStatus, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackNetworkStatus_To_v1alpha4_MetalStackNetworkStatus(in, out, s)
+}
+
+func autoConvert_v1alpha4_MetalStackPartition_To_infrastructure_MetalStackPartition(in *MetalStackPartition, out *infrastructure.MetalStackPartition, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	if err := Convert_v1alpha4_MetalStackPartitionStatus_To_infrastructure_MetalStackPartitionStatus(&in.Status, &out.Status, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_v1alpha4_MetalStackPartition_To_infrastructure_MetalStackPartition is an autogenerated conversion function.
+func Convert_v1alpha4_MetalStackPartition_To_infrastructure_MetalStackPartition(in *MetalStackPartition, out *infrastructure.MetalStackPartition, s conversion.Scope) error {
+	return autoConvert_v1alpha4_MetalStackPartition_To_infrastructure_MetalStackPartition(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackPartition_To_v1alpha4_MetalStackPartition(in *infrastructure.MetalStackPartition, out *MetalStackPartition, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	if err := Convert_infrastructure_MetalStackPartitionStatus_To_v1alpha4_MetalStackPartitionStatus(&in.Status, &out.Status, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_infrastructure_MetalStackPartition_To_v1alpha4_MetalStackPartition is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackPartition_To_v1alpha4_MetalStackPartition(in *infrastructure.MetalStackPartition, out *MetalStackPartition, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackPartition_To_v1alpha4_MetalStackPartition(in, out, s)
+}
+
+func autoConvert_v1alpha4_MetalStackPartitionList_To_infrastructure_MetalStackPartitionList(in *MetalStackPartitionList, out *infrastructure.MetalStackPartitionList, s conversion.Scope) error {
+	out.ListMeta = in.ListMeta
+	out.Items = *(*[]infrastructure.MetalStackPartition)(unsafe.Pointer(&in.Items))
+	return nil
+}
+
+// Convert_v1alpha4_MetalStackPartitionList_To_infrastructure_MetalStackPartitionList is an autogenerated conversion function.
+func Convert_v1alpha4_MetalStackPartitionList_To_infrastructure_MetalStackPartitionList(in *MetalStackPartitionList, out *infrastructure.MetalStackPartitionList, s conversion.Scope) error {
+	return autoConvert_v1alpha4_MetalStackPartitionList_To_infrastructure_MetalStackPartitionList(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackPartitionList_To_v1alpha4_MetalStackPartitionList(in *infrastructure.MetalStackPartitionList, out *MetalStackPartitionList, s conversion.Scope) error {
+	out.ListMeta = in.ListMeta
+	out.Items = *(*[]MetalStackPartition)(unsafe.Pointer(&in.Items))
+	return nil
+}
+
+// Convert_infrastructure_MetalStackPartitionList_To_v1alpha4_MetalStackPartitionList is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackPartitionList_To_v1alpha4_MetalStackPartitionList(in *infrastructure.MetalStackPartitionList, out *MetalStackPartitionList, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackPartitionList_To_v1alpha4_MetalStackPartitionList(in, out, s)
+}
+
+func autoConvert_v1alpha4_MetalStackPartitionStatus_To_infrastructure_MetalStackPartitionStatus(in *MetalStackPartitionStatus, out *infrastructure.MetalStackPartitionStatus, s conversion.Scope) error {
+	out.PartitionID = in.PartitionID
+	out.DisplayName = in.DisplayName
+	out.Description = in.Description
+	out.Labels = *(*map[string]string)(unsafe.Pointer(&in.Labels))
+	out.Capacity = *(*[]infrastructure.SizeCapacity)(unsafe.Pointer(&in.Capacity))
+	return nil
+}
+
+// Convert_v1alpha4_MetalStackPartitionStatus_To_infrastructure_MetalStackPartitionStatus is an autogenerated conversion function.
+func Convert_v1alpha4_MetalStackPartitionStatus_To_infrastructure_MetalStackPartitionStatus(in *MetalStackPartitionStatus, out *infrastructure.MetalStackPartitionStatus, s conversion.Scope) error {
+	return autoConvert_v1alpha4_MetalStackPartitionStatus_To_infrastructure_MetalStackPartitionStatus(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackPartitionStatus_To_v1alpha4_MetalStackPartitionStatus(in *infrastructure.MetalStackPartitionStatus, out *MetalStackPartitionStatus, s conversion.Scope) error {
+	out.PartitionID = in.PartitionID
+	out.DisplayName = in.DisplayName
+	out.Description = in.Description
+	out.Labels = *(*map[string]string)(unsafe.Pointer(&in.Labels))
+	out.Capacity = *(*[]SizeCapacity)(unsafe.Pointer(&in.Capacity))
+	return nil
+}
+
+// Convert_infrastructure_MetalStackPartitionStatus_To_v1alpha4_MetalStackPartitionStatus is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackPartitionStatus_To_v1alpha4_MetalStackPartitionStatus(in *infrastructure.MetalStackPartitionStatus, out *MetalStackPartitionStatus, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackPartitionStatus_To_v1alpha4_MetalStackPartitionStatus(in, out, s)
+}
+
+func autoConvert_v1alpha4_MetalStackProject_To_infrastructure_MetalStackProject(in *MetalStackProject, out *infrastructure.MetalStackProject, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	if err := Convert_v1alpha4_MetalStackProjectStatus_To_infrastructure_MetalStackProjectStatus(&in.Status, &out.Status, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_v1alpha4_MetalStackProject_To_infrastructure_MetalStackProject is an autogenerated conversion function.
+func Convert_v1alpha4_MetalStackProject_To_infrastructure_MetalStackProject(in *MetalStackProject, out *infrastructure.MetalStackProject, s conversion.Scope) error {
+	return autoConvert_v1alpha4_MetalStackProject_To_infrastructure_MetalStackProject(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackProject_To_v1alpha4_MetalStackProject(in *infrastructure.MetalStackProject, out *MetalStackProject, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	if err := Convert_infrastructure_MetalStackProjectStatus_To_v1alpha4_MetalStackProjectStatus(&in.Status, &out.Status, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_infrastructure_MetalStackProject_To_v1alpha4_MetalStackProject is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackProject_To_v1alpha4_MetalStackProject(in *infrastructure.MetalStackProject, out *MetalStackProject, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackProject_To_v1alpha4_MetalStackProject(in, out, s)
+}
+
+func autoConvert_v1alpha4_MetalStackProjectList_To_infrastructure_MetalStackProjectList(in *MetalStackProjectList, out *infrastructure.MetalStackProjectList, s conversion.Scope) error {
+	out.ListMeta = in.ListMeta
+	out.Items = *(*[]infrastructure.MetalStackProject)(unsafe.Pointer(&in.Items))
+	return nil
+}
+
+// Convert_v1alpha4_MetalStackProjectList_To_infrastructure_MetalStackProjectList is an autogenerated conversion function.
+func Convert_v1alpha4_MetalStackProjectList_To_infrastructure_MetalStackProjectList(in *MetalStackProjectList, out *infrastructure.MetalStackProjectList, s conversion.Scope) error {
+	return autoConvert_v1alpha4_MetalStackProjectList_To_infrastructure_MetalStackProjectList(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackProjectList_To_v1alpha4_MetalStackProjectList(in *infrastructure.MetalStackProjectList, out *MetalStackProjectList, s conversion.Scope) error {
+	out.ListMeta = in.ListMeta
+	out.Items = *(*[]MetalStackProject)(unsafe.Pointer(&in.Items))
+	return nil
+}
+
+// Convert_infrastructure_MetalStackProjectList_To_v1alpha4_MetalStackProjectList is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackProjectList_To_v1alpha4_MetalStackProjectList(in *infrastructure.MetalStackProjectList, out *MetalStackProjectList, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackProjectList_To_v1alpha4_MetalStackProjectList(in, out, s)
+}
+
+func autoConvert_v1alpha4_MetalStackProjectStatus_To_infrastructure_MetalStackProjectStatus(in *MetalStackProjectStatus, out *infrastructure.MetalStackProjectStatus, s conversion.Scope) error {
+	out.ProjectID = in.ProjectID
+	out.DisplayName = in.DisplayName
+	out.Description = in.Description
+	out.Tenant = in.Tenant
+	out.Quotas = *(*[]infrastructure.ProjectQuota)(unsafe.Pointer(&in.Quotas))
+	out.Reservations = *(*[]infrastructure.SizeReservation)(unsafe.Pointer(&in.Reservations))
+	return nil
+}
+
+// Convert_v1alpha4_MetalStackProjectStatus_To_infrastructure_MetalStackProjectStatus is an autogenerated conversion function.
+func Convert_v1alpha4_MetalStackProjectStatus_To_infrastructure_MetalStackProjectStatus(in *MetalStackProjectStatus, out *infrastructure.MetalStackProjectStatus, s conversion.Scope) error {
+	return autoConvert_v1alpha4_MetalStackProjectStatus_To_infrastructure_MetalStackProjectStatus(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackProjectStatus_To_v1alpha4_MetalStackProjectStatus(in *infrastructure.MetalStackProjectStatus, out *MetalStackProjectStatus, s conversion.Scope) error {
+	out.ProjectID = in.ProjectID
+	out.DisplayName = in.DisplayName
+	out.Description = in.Description
+	out.Tenant = in.Tenant
+	out.Quotas = *(*[]ProjectQuota)(unsafe.Pointer(&in.Quotas))
+	out.Reservations = *(*[]SizeReservation)(unsafe.Pointer(&in.Reservations))
+	return nil
+}
+
+// Convert_infrastructure_MetalStackProjectStatus_To_v1alpha4_MetalStackProjectStatus is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackProjectStatus_To_v1alpha4_MetalStackProjectStatus(in *infrastructure.MetalStackProjectStatus, out *MetalStackProjectStatus, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackProjectStatus_To_v1alpha4_MetalStackProjectStatus(in, out, s)
+}
+
 func autoConvert_v1alpha4_MetalStackRemediation_To_infrastructure_MetalStackRemediation(in *MetalStackRemediation, out *infrastructure.MetalStackRemediation, s conversion.Scope) error {
 	out.ObjectMeta = in.ObjectMeta
 	if err := Convert_v1alpha4_MetalStackRemediationSpec_To_infrastructure_MetalStackRemediationSpec(&in.Spec, &out.Spec, s); err != nil {
@@ -2948,6 +3758,144 @@ func Convert_infrastructure_MetalStackRemediationTemplateSpec_To_v1alpha4_MetalS
 	return autoConvert_infrastructure_MetalStackRemediationTemplateSpec_To_v1alpha4_MetalStackRemediationTemplateSpec(in, out, s)
 }
 
+func autoConvert_v1alpha4_MetalStackSize_To_infrastructure_MetalStackSize(in *MetalStackSize, out *infrastructure.MetalStackSize, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	if err := Convert_v1alpha4_MetalStackSizeStatus_To_infrastructure_MetalStackSizeStatus(&in.Status, &out.Status, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_v1alpha4_MetalStackSize_To_infrastructure_MetalStackSize is an autogenerated conversion function.
+func Convert_v1alpha4_MetalStackSize_To_infrastructure_MetalStackSize(in *MetalStackSize, out *infrastructure.MetalStackSize, s conversion.Scope) error {
+	return autoConvert_v1alpha4_MetalStackSize_To_infrastructure_MetalStackSize(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackSize_To_v1alpha4_MetalStackSize(in *infrastructure.MetalStackSize, out *MetalStackSize, s conversion.Scope) error {
+	out.ObjectMeta = in.ObjectMeta
+	if err := Convert_infrastructure_MetalStackSizeStatus_To_v1alpha4_MetalStackSizeStatus(&in.Status, &out.Status, s); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Convert_infrastructure_MetalStackSize_To_v1alpha4_MetalStackSize is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackSize_To_v1alpha4_MetalStackSize(in *infrastructure.MetalStackSize, out *MetalStackSize, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackSize_To_v1alpha4_MetalStackSize(in, out, s)
+}
+
+func autoConvert_v1alpha4_MetalStackSizeList_To_infrastructure_MetalStackSizeList(in *MetalStackSizeList, out *infrastructure.MetalStackSizeList, s conversion.Scope) error {
+	out.ListMeta = in.ListMeta
+	out.Items = *(*[]infrastructure.MetalStackSize)(unsafe.Pointer(&in.Items))
+	return nil
+}
+
+// Convert_v1alpha4_MetalStackSizeList_To_infrastructure_MetalStackSizeList is an autogenerated conversion function.
+func Convert_v1alpha4_MetalStackSizeList_To_infrastructure_MetalStackSizeList(in *MetalStackSizeList, out *infrastructure.MetalStackSizeList, s conversion.Scope) error {
+	return autoConvert_v1alpha4_MetalStackSizeList_To_infrastructure_MetalStackSizeList(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackSizeList_To_v1alpha4_MetalStackSizeList(in *infrastructure.MetalStackSizeList, out *MetalStackSizeList, s conversion.Scope) error {
+	out.ListMeta = in.ListMeta
+	out.Items = *(*[]MetalStackSize)(unsafe.Pointer(&in.Items))
+	return nil
+}
+
+// Convert_infrastructure_MetalStackSizeList_To_v1alpha4_MetalStackSizeList is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackSizeList_To_v1alpha4_MetalStackSizeList(in *infrastructure.MetalStackSizeList, out *MetalStackSizeList, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackSizeList_To_v1alpha4_MetalStackSizeList(in, out, s)
+}
+
+func autoConvert_v1alpha4_MetalStackSizeStatus_To_infrastructure_MetalStackSizeStatus(in *MetalStackSizeStatus, out *infrastructure.MetalStackSizeStatus, s conversion.Scope) error {
+	out.SizeID = in.SizeID
+	out.DisplayName = in.DisplayName
+	out.Description = in.Description
+	out.Cores = (*infrastructure.SizeRange)(unsafe.Pointer(in.Cores))
+	out.Memory = (*infrastructure.SizeRange)(unsafe.Pointer(in.Memory))
+	out.Storage = (*infrastructure.SizeRange)(unsafe.Pointer(in.Storage))
+	out.GPUs = *(*[]infrastructure.SizeGPU)(unsafe.Pointer(&in.GPUs))
+	out.Images = *(*[]infrastructure.SizeImageConstraint)(unsafe.Pointer(&in.Images))
+	return nil
+}
+
+// Convert_v1alpha4_MetalStackSizeStatus_To_infrastructure_MetalStackSizeStatus is an autogenerated conversion function.
+func Convert_v1alpha4_MetalStackSizeStatus_To_infrastructure_MetalStackSizeStatus(in *MetalStackSizeStatus, out *infrastructure.MetalStackSizeStatus, s conversion.Scope) error {
+	return autoConvert_v1alpha4_MetalStackSizeStatus_To_infrastructure_MetalStackSizeStatus(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalStackSizeStatus_To_v1alpha4_MetalStackSizeStatus(in *infrastructure.MetalStackSizeStatus, out *MetalStackSizeStatus, s conversion.Scope) error {
+	out.SizeID = in.SizeID
+	out.DisplayName = in.DisplayName
+	out.Description = in.Description
+	out.Cores = (*SizeRange)(unsafe.Pointer(in.Cores))
+	out.Memory = (*SizeRange)(unsafe.Pointer(in.Memory))
+	out.Storage = (*SizeRange)(unsafe.Pointer(in.Storage))
+	out.GPUs = *(*[]SizeGPU)(unsafe.Pointer(&in.GPUs))
+	out.Images = *(*[]SizeImageConstraint)(unsafe.Pointer(&in.Images))
+	return nil
+}
+
+// Convert_infrastructure_MetalStackSizeStatus_To_v1alpha4_MetalStackSizeStatus is an autogenerated conversion function.
+func Convert_infrastructure_MetalStackSizeStatus_To_v1alpha4_MetalStackSizeStatus(in *infrastructure.MetalStackSizeStatus, out *MetalStackSizeStatus, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalStackSizeStatus_To_v1alpha4_MetalStackSizeStatus(in, out, s)
+}
+
+func autoConvert_v1alpha4_MetalUser_To_infrastructure_MetalUser(in *MetalUser, out *infrastructure.MetalUser, s conversion.Scope) error {
+	out.Kind = in.Kind
+	out.Namespace = in.Namespace
+	out.Name = in.Name
+	out.ClusterID = in.ClusterID
+	out.MachineID = in.MachineID
+	return nil
+}
+
+// Convert_v1alpha4_MetalUser_To_infrastructure_MetalUser is an autogenerated conversion function.
+func Convert_v1alpha4_MetalUser_To_infrastructure_MetalUser(in *MetalUser, out *infrastructure.MetalUser, s conversion.Scope) error {
+	return autoConvert_v1alpha4_MetalUser_To_infrastructure_MetalUser(in, out, s)
+}
+
+func autoConvert_infrastructure_MetalUser_To_v1alpha4_MetalUser(in *infrastructure.MetalUser, out *MetalUser, s conversion.Scope) error {
+	out.Kind = in.Kind
+	out.Namespace = in.Namespace
+	out.Name = in.Name
+	out.ClusterID = in.ClusterID
+	out.MachineID = in.MachineID
+	return nil
+}
+
+// Convert_infrastructure_MetalUser_To_v1alpha4_MetalUser is an autogenerated conversion function.
+func Convert_infrastructure_MetalUser_To_v1alpha4_MetalUser(in *infrastructure.MetalUser, out *MetalUser, s conversion.Scope) error {
+	return autoConvert_infrastructure_MetalUser_To_v1alpha4_MetalUser(in, out, s)
+}
+
+func autoConvert_v1alpha4_NetworkAllocation_To_infrastructure_NetworkAllocation(in *NetworkAllocation, out *infrastructure.NetworkAllocation, s conversion.Scope) error {
+	if err := Convert_v1alpha4_AllocationState_To_infrastructure_AllocationState(&in.AllocationState, &out.AllocationState, s); err != nil {
+		return err
+	}
+	out.NetworkID = in.NetworkID
+	out.Adopted = in.Adopted
+	return nil
+}
+
+// Convert_v1alpha4_NetworkAllocation_To_infrastructure_NetworkAllocation is an autogenerated conversion function.
+func Convert_v1alpha4_NetworkAllocation_To_infrastructure_NetworkAllocation(in *NetworkAllocation, out *infrastructure.NetworkAllocation, s conversion.Scope) error {
+	return autoConvert_v1alpha4_NetworkAllocation_To_infrastructure_NetworkAllocation(in, out, s)
+}
+
+func autoConvert_infrastructure_NetworkAllocation_To_v1alpha4_NetworkAllocation(in *infrastructure.NetworkAllocation, out *NetworkAllocation, s conversion.Scope) error {
+	if err := Convert_infrastructure_AllocationState_To_v1alpha4_AllocationState(&in.AllocationState, &out.AllocationState, s); err != nil {
+		return err
+	}
+	out.NetworkID = in.NetworkID
+	out.Adopted = in.Adopted
+	return nil
+}
+
+// Convert_infrastructure_NetworkAllocation_To_v1alpha4_NetworkAllocation is an autogenerated conversion function.
+func Convert_infrastructure_NetworkAllocation_To_v1alpha4_NetworkAllocation(in *infrastructure.NetworkAllocation, out *NetworkAllocation, s conversion.Scope) error {
+	return autoConvert_infrastructure_NetworkAllocation_To_v1alpha4_NetworkAllocation(in, out, s)
+}
+
 func autoConvert_v1alpha4_NodeInfo_To_infrastructure_NodeInfo(in *NodeInfo, out *infrastructure.NodeInfo, s conversion.Scope) error {
 	out.Architecture = in.Architecture
 	out.OperatingSystem = in.OperatingSystem
@@ -3018,6 +3966,30 @@ func Convert_infrastructure_PrivateNetwork_To_v1alpha4_PrivateNetwork(in *infras
 	return autoConvert_infrastructure_PrivateNetwork_To_v1alpha4_PrivateNetwork(in, out, s)
 }
 
+func autoConvert_v1alpha4_ProjectQuota_To_infrastructure_ProjectQuota(in *ProjectQuota, out *infrastructure.ProjectQuota, s conversion.Scope) error {
+	out.Resource = in.Resource
+	out.Limit = (*int64)(unsafe.Pointer(in.Limit))
+	out.Used = (*int64)(unsafe.Pointer(in.Used))
+	return nil
+}
+
+// Convert_v1alpha4_ProjectQuota_To_infrastructure_ProjectQuota is an autogenerated conversion function.
+func Convert_v1alpha4_ProjectQuota_To_infrastructure_ProjectQuota(in *ProjectQuota, out *infrastructure.ProjectQuota, s conversion.Scope) error {
+	return autoConvert_v1alpha4_ProjectQuota_To_infrastructure_ProjectQuota(in, out, s)
+}
+
+func autoConvert_infrastructure_ProjectQuota_To_v1alpha4_ProjectQuota(in *infrastructure.ProjectQuota, out *ProjectQuota, s conversion.Scope) error {
+	out.Resource = in.Resource
+	out.Limit = (*int64)(unsafe.Pointer(in.Limit))
+	out.Used = (*int64)(unsafe.Pointer(in.Used))
+	return nil
+}
+
+// Convert_infrastructure_ProjectQuota_To_v1alpha4_ProjectQuota is an autogenerated conversion function.
+func Convert_infrastructure_ProjectQuota_To_v1alpha4_ProjectQuota(in *infrastructure.ProjectQuota, out *ProjectQuota, s conversion.Scope) error {
+	return autoConvert_infrastructure_ProjectQuota_To_v1alpha4_ProjectQuota(in, out, s)
+}
+
 func autoConvert_v1alpha4_RemediatedMachine_To_infrastructure_RemediatedMachine(in *RemediatedMachine, out *infrastructure.RemediatedMachine, s conversion.Scope) error {
 	out.Name = in.Name
 	out.AllocationUUID = in.AllocationUUID
@@ -3084,6 +4056,134 @@ func autoConvert_infrastructure_SecretReference_To_v1alpha4_SecretReference(in *
 // Convert_infrastructure_SecretReference_To_v1alpha4_SecretReference is an autogenerated conversion function.
 func Convert_infrastructure_SecretReference_To_v1alpha4_SecretReference(in *infrastructure.SecretReference, out *SecretReference, s conversion.Scope) error {
 	return autoConvert_infrastructure_SecretReference_To_v1alpha4_SecretReference(in, out, s)
+}
+
+func autoConvert_v1alpha4_SizeCapacity_To_infrastructure_SizeCapacity(in *SizeCapacity, out *infrastructure.SizeCapacity, s conversion.Scope) error {
+	out.Size = in.Size
+	out.Total = in.Total
+	out.Allocated = in.Allocated
+	out.Free = in.Free
+	out.Reserved = in.Reserved
+	out.Available = in.Available
+	out.Faulty = in.Faulty
+	out.Unavailable = in.Unavailable
+	return nil
+}
+
+// Convert_v1alpha4_SizeCapacity_To_infrastructure_SizeCapacity is an autogenerated conversion function.
+func Convert_v1alpha4_SizeCapacity_To_infrastructure_SizeCapacity(in *SizeCapacity, out *infrastructure.SizeCapacity, s conversion.Scope) error {
+	return autoConvert_v1alpha4_SizeCapacity_To_infrastructure_SizeCapacity(in, out, s)
+}
+
+func autoConvert_infrastructure_SizeCapacity_To_v1alpha4_SizeCapacity(in *infrastructure.SizeCapacity, out *SizeCapacity, s conversion.Scope) error {
+	out.Size = in.Size
+	out.Total = in.Total
+	out.Allocated = in.Allocated
+	out.Free = in.Free
+	out.Reserved = in.Reserved
+	out.Available = in.Available
+	out.Faulty = in.Faulty
+	out.Unavailable = in.Unavailable
+	return nil
+}
+
+// Convert_infrastructure_SizeCapacity_To_v1alpha4_SizeCapacity is an autogenerated conversion function.
+func Convert_infrastructure_SizeCapacity_To_v1alpha4_SizeCapacity(in *infrastructure.SizeCapacity, out *SizeCapacity, s conversion.Scope) error {
+	return autoConvert_infrastructure_SizeCapacity_To_v1alpha4_SizeCapacity(in, out, s)
+}
+
+func autoConvert_v1alpha4_SizeGPU_To_infrastructure_SizeGPU(in *SizeGPU, out *infrastructure.SizeGPU, s conversion.Scope) error {
+	out.Model = in.Model
+	out.Min = in.Min
+	out.Max = in.Max
+	return nil
+}
+
+// Convert_v1alpha4_SizeGPU_To_infrastructure_SizeGPU is an autogenerated conversion function.
+func Convert_v1alpha4_SizeGPU_To_infrastructure_SizeGPU(in *SizeGPU, out *infrastructure.SizeGPU, s conversion.Scope) error {
+	return autoConvert_v1alpha4_SizeGPU_To_infrastructure_SizeGPU(in, out, s)
+}
+
+func autoConvert_infrastructure_SizeGPU_To_v1alpha4_SizeGPU(in *infrastructure.SizeGPU, out *SizeGPU, s conversion.Scope) error {
+	out.Model = in.Model
+	out.Min = in.Min
+	out.Max = in.Max
+	return nil
+}
+
+// Convert_infrastructure_SizeGPU_To_v1alpha4_SizeGPU is an autogenerated conversion function.
+func Convert_infrastructure_SizeGPU_To_v1alpha4_SizeGPU(in *infrastructure.SizeGPU, out *SizeGPU, s conversion.Scope) error {
+	return autoConvert_infrastructure_SizeGPU_To_v1alpha4_SizeGPU(in, out, s)
+}
+
+func autoConvert_v1alpha4_SizeImageConstraint_To_infrastructure_SizeImageConstraint(in *SizeImageConstraint, out *infrastructure.SizeImageConstraint, s conversion.Scope) error {
+	out.OS = in.OS
+	out.Versions = in.Versions
+	return nil
+}
+
+// Convert_v1alpha4_SizeImageConstraint_To_infrastructure_SizeImageConstraint is an autogenerated conversion function.
+func Convert_v1alpha4_SizeImageConstraint_To_infrastructure_SizeImageConstraint(in *SizeImageConstraint, out *infrastructure.SizeImageConstraint, s conversion.Scope) error {
+	return autoConvert_v1alpha4_SizeImageConstraint_To_infrastructure_SizeImageConstraint(in, out, s)
+}
+
+func autoConvert_infrastructure_SizeImageConstraint_To_v1alpha4_SizeImageConstraint(in *infrastructure.SizeImageConstraint, out *SizeImageConstraint, s conversion.Scope) error {
+	out.OS = in.OS
+	out.Versions = in.Versions
+	return nil
+}
+
+// Convert_infrastructure_SizeImageConstraint_To_v1alpha4_SizeImageConstraint is an autogenerated conversion function.
+func Convert_infrastructure_SizeImageConstraint_To_v1alpha4_SizeImageConstraint(in *infrastructure.SizeImageConstraint, out *SizeImageConstraint, s conversion.Scope) error {
+	return autoConvert_infrastructure_SizeImageConstraint_To_v1alpha4_SizeImageConstraint(in, out, s)
+}
+
+func autoConvert_v1alpha4_SizeRange_To_infrastructure_SizeRange(in *SizeRange, out *infrastructure.SizeRange, s conversion.Scope) error {
+	out.Min = in.Min
+	out.Max = in.Max
+	return nil
+}
+
+// Convert_v1alpha4_SizeRange_To_infrastructure_SizeRange is an autogenerated conversion function.
+func Convert_v1alpha4_SizeRange_To_infrastructure_SizeRange(in *SizeRange, out *infrastructure.SizeRange, s conversion.Scope) error {
+	return autoConvert_v1alpha4_SizeRange_To_infrastructure_SizeRange(in, out, s)
+}
+
+func autoConvert_infrastructure_SizeRange_To_v1alpha4_SizeRange(in *infrastructure.SizeRange, out *SizeRange, s conversion.Scope) error {
+	out.Min = in.Min
+	out.Max = in.Max
+	return nil
+}
+
+// Convert_infrastructure_SizeRange_To_v1alpha4_SizeRange is an autogenerated conversion function.
+func Convert_infrastructure_SizeRange_To_v1alpha4_SizeRange(in *infrastructure.SizeRange, out *SizeRange, s conversion.Scope) error {
+	return autoConvert_infrastructure_SizeRange_To_v1alpha4_SizeRange(in, out, s)
+}
+
+func autoConvert_v1alpha4_SizeReservation_To_infrastructure_SizeReservation(in *SizeReservation, out *infrastructure.SizeReservation, s conversion.Scope) error {
+	out.Size = in.Size
+	out.Partition = in.Partition
+	out.Amount = in.Amount
+	out.Used = in.Used
+	return nil
+}
+
+// Convert_v1alpha4_SizeReservation_To_infrastructure_SizeReservation is an autogenerated conversion function.
+func Convert_v1alpha4_SizeReservation_To_infrastructure_SizeReservation(in *SizeReservation, out *infrastructure.SizeReservation, s conversion.Scope) error {
+	return autoConvert_v1alpha4_SizeReservation_To_infrastructure_SizeReservation(in, out, s)
+}
+
+func autoConvert_infrastructure_SizeReservation_To_v1alpha4_SizeReservation(in *infrastructure.SizeReservation, out *SizeReservation, s conversion.Scope) error {
+	out.Size = in.Size
+	out.Partition = in.Partition
+	out.Amount = in.Amount
+	out.Used = in.Used
+	return nil
+}
+
+// Convert_infrastructure_SizeReservation_To_v1alpha4_SizeReservation is an autogenerated conversion function.
+func Convert_infrastructure_SizeReservation_To_v1alpha4_SizeReservation(in *infrastructure.SizeReservation, out *SizeReservation, s conversion.Scope) error {
+	return autoConvert_infrastructure_SizeReservation_To_v1alpha4_SizeReservation(in, out, s)
 }
 
 func autoConvert_v1alpha4_TemplateMeta_To_infrastructure_TemplateMeta(in *TemplateMeta, out *infrastructure.TemplateMeta, s conversion.Scope) error {

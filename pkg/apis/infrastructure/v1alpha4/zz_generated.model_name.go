@@ -108,6 +108,11 @@ func (in FirewallWorkloadAccess) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in IPAllocation) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.IPAllocation"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in Initialization) OpenAPIModelName() string {
 	return "io.x-k8s.cluster.infrastructure.v1alpha4.Initialization"
 }
@@ -298,6 +303,41 @@ func (in MetalStackFirewallStatus) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackIP) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackIP"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackIPList) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackIPList"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackIPSpec) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackIPSpec"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackIPStatus) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackIPStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackImage) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackImage"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackImageList) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackImageList"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackImageStatus) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackImageStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in MetalStackMachine) OpenAPIModelName() string {
 	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackMachine"
 }
@@ -343,6 +383,56 @@ func (in MetalStackMachineTemplateStatus) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackNetwork) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackNetwork"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackNetworkList) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackNetworkList"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackNetworkSpec) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackNetworkSpec"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackNetworkStatus) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackNetworkStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackPartition) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackPartition"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackPartitionList) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackPartitionList"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackPartitionStatus) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackPartitionStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackProject) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackProject"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackProjectList) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackProjectList"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackProjectStatus) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackProjectStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in MetalStackRemediation) OpenAPIModelName() string {
 	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackRemediation"
 }
@@ -383,6 +473,31 @@ func (in MetalStackRemediationTemplateSpec) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackSize) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackSize"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackSizeList) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackSizeList"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalStackSizeStatus) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalStackSizeStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MetalUser) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.MetalUser"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in NetworkAllocation) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.NetworkAllocation"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in NodeInfo) OpenAPIModelName() string {
 	return "io.x-k8s.cluster.infrastructure.v1alpha4.NodeInfo"
 }
@@ -398,6 +513,11 @@ func (in PrivateNetwork) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ProjectQuota) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.ProjectQuota"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in RemediatedMachine) OpenAPIModelName() string {
 	return "io.x-k8s.cluster.infrastructure.v1alpha4.RemediatedMachine"
 }
@@ -410,6 +530,31 @@ func (in RemediationStrategy) OpenAPIModelName() string {
 // OpenAPIModelName returns the OpenAPI model name for this type.
 func (in SecretReference) OpenAPIModelName() string {
 	return "io.x-k8s.cluster.infrastructure.v1alpha4.SecretReference"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in SizeCapacity) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.SizeCapacity"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in SizeGPU) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.SizeGPU"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in SizeImageConstraint) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.SizeImageConstraint"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in SizeRange) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.SizeRange"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in SizeReservation) OpenAPIModelName() string {
+	return "io.x-k8s.cluster.infrastructure.v1alpha4.SizeReservation"
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.

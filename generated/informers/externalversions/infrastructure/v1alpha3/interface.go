@@ -16,14 +16,26 @@ type Interface interface {
 	MetalStackClusterTemplates() MetalStackClusterTemplateInformer
 	// MetalStackFirewalls returns a MetalStackFirewallInformer.
 	MetalStackFirewalls() MetalStackFirewallInformer
+	// MetalStackIPs returns a MetalStackIPInformer.
+	MetalStackIPs() MetalStackIPInformer
+	// MetalStackImages returns a MetalStackImageInformer.
+	MetalStackImages() MetalStackImageInformer
 	// MetalStackMachines returns a MetalStackMachineInformer.
 	MetalStackMachines() MetalStackMachineInformer
 	// MetalStackMachineTemplates returns a MetalStackMachineTemplateInformer.
 	MetalStackMachineTemplates() MetalStackMachineTemplateInformer
+	// MetalStackNetworks returns a MetalStackNetworkInformer.
+	MetalStackNetworks() MetalStackNetworkInformer
+	// MetalStackPartitions returns a MetalStackPartitionInformer.
+	MetalStackPartitions() MetalStackPartitionInformer
+	// MetalStackProjects returns a MetalStackProjectInformer.
+	MetalStackProjects() MetalStackProjectInformer
 	// MetalStackRemediations returns a MetalStackRemediationInformer.
 	MetalStackRemediations() MetalStackRemediationInformer
 	// MetalStackRemediationTemplates returns a MetalStackRemediationTemplateInformer.
 	MetalStackRemediationTemplates() MetalStackRemediationTemplateInformer
+	// MetalStackSizes returns a MetalStackSizeInformer.
+	MetalStackSizes() MetalStackSizeInformer
 }
 
 type version struct {
@@ -52,6 +64,16 @@ func (v *version) MetalStackFirewalls() MetalStackFirewallInformer {
 	return &metalStackFirewallInformer{factory: v.factory, namespace: v.namespace, tweakListOptions: v.tweakListOptions}
 }
 
+// MetalStackIPs returns a MetalStackIPInformer.
+func (v *version) MetalStackIPs() MetalStackIPInformer {
+	return &metalStackIPInformer{factory: v.factory, namespace: v.namespace, tweakListOptions: v.tweakListOptions}
+}
+
+// MetalStackImages returns a MetalStackImageInformer.
+func (v *version) MetalStackImages() MetalStackImageInformer {
+	return &metalStackImageInformer{factory: v.factory, tweakListOptions: v.tweakListOptions}
+}
+
 // MetalStackMachines returns a MetalStackMachineInformer.
 func (v *version) MetalStackMachines() MetalStackMachineInformer {
 	return &metalStackMachineInformer{factory: v.factory, namespace: v.namespace, tweakListOptions: v.tweakListOptions}
@@ -62,6 +84,21 @@ func (v *version) MetalStackMachineTemplates() MetalStackMachineTemplateInformer
 	return &metalStackMachineTemplateInformer{factory: v.factory, namespace: v.namespace, tweakListOptions: v.tweakListOptions}
 }
 
+// MetalStackNetworks returns a MetalStackNetworkInformer.
+func (v *version) MetalStackNetworks() MetalStackNetworkInformer {
+	return &metalStackNetworkInformer{factory: v.factory, namespace: v.namespace, tweakListOptions: v.tweakListOptions}
+}
+
+// MetalStackPartitions returns a MetalStackPartitionInformer.
+func (v *version) MetalStackPartitions() MetalStackPartitionInformer {
+	return &metalStackPartitionInformer{factory: v.factory, tweakListOptions: v.tweakListOptions}
+}
+
+// MetalStackProjects returns a MetalStackProjectInformer.
+func (v *version) MetalStackProjects() MetalStackProjectInformer {
+	return &metalStackProjectInformer{factory: v.factory, namespace: v.namespace, tweakListOptions: v.tweakListOptions}
+}
+
 // MetalStackRemediations returns a MetalStackRemediationInformer.
 func (v *version) MetalStackRemediations() MetalStackRemediationInformer {
 	return &metalStackRemediationInformer{factory: v.factory, namespace: v.namespace, tweakListOptions: v.tweakListOptions}
@@ -70,4 +107,9 @@ func (v *version) MetalStackRemediations() MetalStackRemediationInformer {
 // MetalStackRemediationTemplates returns a MetalStackRemediationTemplateInformer.
 func (v *version) MetalStackRemediationTemplates() MetalStackRemediationTemplateInformer {
 	return &metalStackRemediationTemplateInformer{factory: v.factory, namespace: v.namespace, tweakListOptions: v.tweakListOptions}
+}
+
+// MetalStackSizes returns a MetalStackSizeInformer.
+func (v *version) MetalStackSizes() MetalStackSizeInformer {
+	return &metalStackSizeInformer{factory: v.factory, tweakListOptions: v.tweakListOptions}
 }

@@ -10,10 +10,22 @@ type MetalStackClusterTemplateExpansion interface{}
 
 type MetalStackFirewallExpansion interface{}
 
+type MetalStackIPExpansion interface{}
+
+type MetalStackImageExpansion interface{}
+
 type MetalStackMachineExpansion interface{}
 
 type MetalStackMachineTemplateExpansion interface{}
 
+type MetalStackNetworkExpansion interface{}
+
+type MetalStackPartitionExpansion interface{}
+
+type MetalStackProjectExpansion interface{}
+
 type MetalStackRemediationExpansion interface{}
 
 type MetalStackRemediationTemplateExpansion interface{}
+
+type MetalStackSizeExpansion interface{}

@@ -17,10 +17,16 @@ type InfrastructureV1alpha4Interface interface {
 	MetalStackClustersGetter
 	MetalStackClusterTemplatesGetter
 	MetalStackFirewallsGetter
+	MetalStackIPsGetter
+	MetalStackImagesGetter
 	MetalStackMachinesGetter
 	MetalStackMachineTemplatesGetter
+	MetalStackNetworksGetter
+	MetalStackPartitionsGetter
+	MetalStackProjectsGetter
 	MetalStackRemediationsGetter
 	MetalStackRemediationTemplatesGetter
+	MetalStackSizesGetter
 }
 
 // InfrastructureV1alpha4Client is used to interact with features provided by the infrastructure.cluster.x-k8s.io group.
@@ -40,6 +46,14 @@ func (c *InfrastructureV1alpha4Client) MetalStackFirewalls(namespace string) Met
 	return newMetalStackFirewalls(c, namespace)
 }
 
+func (c *InfrastructureV1alpha4Client) MetalStackIPs(namespace string) MetalStackIPInterface {
+	return newMetalStackIPs(c, namespace)
+}
+
+func (c *InfrastructureV1alpha4Client) MetalStackImages() MetalStackImageInterface {
+	return newMetalStackImages(c)
+}
+
 func (c *InfrastructureV1alpha4Client) MetalStackMachines(namespace string) MetalStackMachineInterface {
 	return newMetalStackMachines(c, namespace)
 }
@@ -48,12 +62,28 @@ func (c *InfrastructureV1alpha4Client) MetalStackMachineTemplates(namespace stri
 	return newMetalStackMachineTemplates(c, namespace)
 }
 
+func (c *InfrastructureV1alpha4Client) MetalStackNetworks(namespace string) MetalStackNetworkInterface {
+	return newMetalStackNetworks(c, namespace)
+}
+
+func (c *InfrastructureV1alpha4Client) MetalStackPartitions() MetalStackPartitionInterface {
+	return newMetalStackPartitions(c)
+}
+
+func (c *InfrastructureV1alpha4Client) MetalStackProjects(namespace string) MetalStackProjectInterface {
+	return newMetalStackProjects(c, namespace)
+}
+
 func (c *InfrastructureV1alpha4Client) MetalStackRemediations(namespace string) MetalStackRemediationInterface {
 	return newMetalStackRemediations(c, namespace)
 }
 
 func (c *InfrastructureV1alpha4Client) MetalStackRemediationTemplates(namespace string) MetalStackRemediationTemplateInterface {
 	return newMetalStackRemediationTemplates(c, namespace)
+}
+
+func (c *InfrastructureV1alpha4Client) MetalStackSizes() MetalStackSizeInterface {
+	return newMetalStackSizes(c)
 }
 
 // NewForConfig creates a new InfrastructureV1alpha4Client for the given config.

@@ -26,6 +26,14 @@ func (c *FakeInfrastructureV1alpha3) MetalStackFirewalls(namespace string) v1alp
 	return newFakeMetalStackFirewalls(c, namespace)
 }
 
+func (c *FakeInfrastructureV1alpha3) MetalStackIPs(namespace string) v1alpha3.MetalStackIPInterface {
+	return newFakeMetalStackIPs(c, namespace)
+}
+
+func (c *FakeInfrastructureV1alpha3) MetalStackImages() v1alpha3.MetalStackImageInterface {
+	return newFakeMetalStackImages(c)
+}
+
 func (c *FakeInfrastructureV1alpha3) MetalStackMachines(namespace string) v1alpha3.MetalStackMachineInterface {
 	return newFakeMetalStackMachines(c, namespace)
 }
@@ -34,12 +42,28 @@ func (c *FakeInfrastructureV1alpha3) MetalStackMachineTemplates(namespace string
 	return newFakeMetalStackMachineTemplates(c, namespace)
 }
 
+func (c *FakeInfrastructureV1alpha3) MetalStackNetworks(namespace string) v1alpha3.MetalStackNetworkInterface {
+	return newFakeMetalStackNetworks(c, namespace)
+}
+
+func (c *FakeInfrastructureV1alpha3) MetalStackPartitions() v1alpha3.MetalStackPartitionInterface {
+	return newFakeMetalStackPartitions(c)
+}
+
+func (c *FakeInfrastructureV1alpha3) MetalStackProjects(namespace string) v1alpha3.MetalStackProjectInterface {
+	return newFakeMetalStackProjects(c, namespace)
+}
+
 func (c *FakeInfrastructureV1alpha3) MetalStackRemediations(namespace string) v1alpha3.MetalStackRemediationInterface {
 	return newFakeMetalStackRemediations(c, namespace)
 }
 
 func (c *FakeInfrastructureV1alpha3) MetalStackRemediationTemplates(namespace string) v1alpha3.MetalStackRemediationTemplateInterface {
 	return newFakeMetalStackRemediationTemplates(c, namespace)
+}
+
+func (c *FakeInfrastructureV1alpha3) MetalStackSizes() v1alpha3.MetalStackSizeInterface {
+	return newFakeMetalStackSizes(c)
 }
 
 // RESTClient returns a RESTClient that is used to communicate

@@ -26,6 +26,14 @@ func (c *FakeInfrastructureV1alpha4) MetalStackFirewalls(namespace string) v1alp
 	return newFakeMetalStackFirewalls(c, namespace)
 }
 
+func (c *FakeInfrastructureV1alpha4) MetalStackIPs(namespace string) v1alpha4.MetalStackIPInterface {
+	return newFakeMetalStackIPs(c, namespace)
+}
+
+func (c *FakeInfrastructureV1alpha4) MetalStackImages() v1alpha4.MetalStackImageInterface {
+	return newFakeMetalStackImages(c)
+}
+
 func (c *FakeInfrastructureV1alpha4) MetalStackMachines(namespace string) v1alpha4.MetalStackMachineInterface {
 	return newFakeMetalStackMachines(c, namespace)
 }
@@ -34,12 +42,28 @@ func (c *FakeInfrastructureV1alpha4) MetalStackMachineTemplates(namespace string
 	return newFakeMetalStackMachineTemplates(c, namespace)
 }
 
+func (c *FakeInfrastructureV1alpha4) MetalStackNetworks(namespace string) v1alpha4.MetalStackNetworkInterface {
+	return newFakeMetalStackNetworks(c, namespace)
+}
+
+func (c *FakeInfrastructureV1alpha4) MetalStackPartitions() v1alpha4.MetalStackPartitionInterface {
+	return newFakeMetalStackPartitions(c)
+}
+
+func (c *FakeInfrastructureV1alpha4) MetalStackProjects(namespace string) v1alpha4.MetalStackProjectInterface {
+	return newFakeMetalStackProjects(c, namespace)
+}
+
 func (c *FakeInfrastructureV1alpha4) MetalStackRemediations(namespace string) v1alpha4.MetalStackRemediationInterface {
 	return newFakeMetalStackRemediations(c, namespace)
 }
 
 func (c *FakeInfrastructureV1alpha4) MetalStackRemediationTemplates(namespace string) v1alpha4.MetalStackRemediationTemplateInterface {
 	return newFakeMetalStackRemediationTemplates(c, namespace)
+}
+
+func (c *FakeInfrastructureV1alpha4) MetalStackSizes() v1alpha4.MetalStackSizeInterface {
+	return newFakeMetalStackSizes(c)
 }
 
 // RESTClient returns a RESTClient that is used to communicate
