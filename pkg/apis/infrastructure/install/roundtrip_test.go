@@ -73,7 +73,7 @@ func TestRoundTrip_ThroughBothVersions(t *testing.T) {
 			require.True(t, apiequality.Semantic.DeepEqual(object, got), "%s: %s", kind, cmp.Diff(object, got))
 		}
 	}
-	require.Equal(t, 22, kinds, "seven kinds, their lists, the bodies of seven subresources, and MetalAPIOptions")
+	require.Equal(t, 34, kinds, "thirteen kinds, their lists, the bodies of seven subresources, and MetalAPIOptions")
 }
 
 func TestInstall_V1alpha4ComesFirst(t *testing.T) {
