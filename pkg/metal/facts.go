@@ -160,6 +160,16 @@ const (
 	KindAllocation RefKind = "allocation"
 )
 
+// The refs of claims, and of what is shown in several namespaces.
+const (
+	// KindNetworkClaim and KindIPClaim are a network and an address as what a record claims, by
+	// their id and address: one that a record only refers to is still discovered.
+	KindNetworkClaim RefKind = "networkclaim"
+	KindIPClaim      RefKind = "ipclaim"
+	// KindNetworkIn is a network as a project can use it, by "<project>/<network id>".
+	KindNetworkIn RefKind = "networkin"
+)
+
 // The kinds of what can be asked for. Nothing of it is allocated.
 const (
 	KindProject   RefKind = "project"

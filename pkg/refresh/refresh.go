@@ -57,3 +57,6 @@ func (r refresher) Refresh(ctx context.Context, scope storage.Scope) (time.Time,
 	}
 	return time.Time{}, err
 }
+
+// Known implements storage.Refresher.
+func (r refresher) Known(storage.Scope) bool { return true }

@@ -225,6 +225,7 @@ type fakeRefresher struct {
 	since  time.Time
 	cause  error
 	during func()
+	known  func(Scope) bool
 }
 
 func (f *fakeRefresher) Refresh(_ context.Context, scope Scope) (time.Time, error) {
@@ -235,6 +236,13 @@ func (f *fakeRefresher) Refresh(_ context.Context, scope Scope) (time.Time, erro
 		f.during()
 	}
 	return f.since, f.cause
+}
+
+// Known implements Refresher.
+func (f *fakeRefresher) Known(scope Scope) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.known == nil || f.known(scope)
 }
 
 func (f *fakeRefresher) takeScopes() []Scope {

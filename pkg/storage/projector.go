@@ -44,9 +44,37 @@ type RecordsOnly interface {
 	RecordsOnly()
 }
 
+// An Expander projector shows some metal as several objects, such as a network that several
+// namespaces can use: each of them stands for a ref of its own.
+type Expander interface {
+	Projector
+	// Expand returns the refs that Discovered is asked for when ref has changed, besides ref
+	// itself. What it returned before and does not return any more is hidden.
+	Expand(ref metal.Ref) []metal.Ref
+}
+
+// A HolderAware projector shows which records name metal.
+type HolderAware interface {
+	Projector
+	// SetHolders is called once, before anything is projected. holders returns the records, of
+	// all resources, that have ref among their Refs, ordered by resource, namespace and name.
+	// They are shared: do not modify them. Only Project and Discovered may call it; what they
+	// returned is projected again when these records change.
+	SetHolders(holders func(ref metal.Ref) []runtime.Object)
+}
+
+// A Kinded projector shows metal of another kind than machines. A read never takes for empty what
+// was not observed yet.
+type Kinded interface {
+	Projector
+	Kind() metal.RefKind
+}
+
 // Scope is what a read is about to see. A scope that is empty is an object
 // that stands for no metal yet.
 type Scope struct {
+	// Kind is what the read is about; machines and what belongs to them if it is empty.
+	Kind metal.RefKind
 	// AllNamespaces is true for a list across namespaces of what may be discovered; the
 	// rest is empty then.
 	AllNamespaces bool
@@ -65,4 +93,12 @@ type Refresher interface {
 	// metal-api does not answer, it returns when the scope was last
 	// observed, and why it is stale.
 	Refresh(ctx context.Context, scope Scope) (lastObserved time.Time, cause error)
+	// Known returns whether the scope was observed once. It is called for a scope with a Kind only.
+	Known(scope Scope) bool
+}
+
+// An InterestKeeper is a Refresher that keeps what watches show observed.
+type InterestKeeper interface {
+	// Watching is called when a watch of a scope with a Kind begins, and stop when it ends.
+	Watching(scope Scope) (stop func())
 }

@@ -55,6 +55,8 @@ func (slowRefresher) Refresh(ctx context.Context, _ Scope) (time.Time, error) {
 	return time.Time{}, ctx.Err()
 }
 
+func (slowRefresher) Known(Scope) bool { return true }
+
 func TestReads_BeyondTheWaitersForMetalAreAnsweredAtOnceWithAWarning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFixture(t, Options{})

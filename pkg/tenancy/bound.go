@@ -4,6 +4,7 @@ package tenancy
 
 import (
 	"maps"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -18,3 +19,10 @@ func (n *Namespaces) Bound() map[string]types.UID {
 	}
 	return bound
 }
+
+// BoundProjects returns the projects whose metal a namespace shows, sorted.
+func (n *Namespaces) BoundProjects() []string { return slices.Sorted(maps.Keys(n.state.Load().shown)) }
+
+// BoundProjects returns the projects that were listed, sorted: of those whose namespaces are named
+// after them there is no list.
+func (s *Static) BoundProjects() []string { return slices.Sorted(maps.Keys(s.namespaces)) }
