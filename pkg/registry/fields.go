@@ -36,4 +36,19 @@ func attrFunc[T Object](fieldsOf func(T) fields.Set) apistorage.AttrFunc {
 	}
 }
 
+// readOnlyAttrFunc returns what selectors see of an object of a kind that has no records.
+func readOnlyAttrFunc[T Object](kind *ReadOnlyKind[T]) apistorage.AttrFunc {
+	return func(o runtime.Object) (labels.Set, fields.Set, error) {
+		obj, ok := o.(T)
+		if !ok {
+			return nil, nil, fmt.Errorf("unexpected object type %T", o)
+		}
+		set := fields.Set{}
+		if kind.SelectableFields != nil {
+			set = kind.SelectableFields(obj)
+		}
+		return obj.GetLabels(), generic.AddObjectMetaFieldsSet(set, objectMeta(obj), !kind.ClusterScoped), nil
+	}
+}
+
 func objectMeta(obj Object) *metav1.ObjectMeta { return obj.GetObjectMeta().(*metav1.ObjectMeta) }

@@ -30,6 +30,9 @@ type Object interface {
 type Kind[T Object, Spec, Status any] struct {
 	Plural, Singular string
 	ShortNames       []string
+	// OutsideClusterAPI is set for a kind that is not Cluster API's: its category does not list it.
+	// Optional.
+	OutsideClusterAPI bool
 
 	New     func() T
 	NewList func() runtime.Object

@@ -20,6 +20,9 @@ const managedField = "status.metal.managed"
 // cannot be deleted.
 var ManagedSelector = fields.OneTermEqualSelector(managedField, "true")
 
+// ManagedClaimSelector is ManagedSelector for networks and addresses.
+var ManagedClaimSelector = fields.OneTermEqualSelector("status.managed", "true")
+
 // MachineLikeFields are the selectable fields of an object that stands for a machine.
 func MachineLikeFields(providerID string, m *infrastructure.Metal) fields.Set {
 	set := fields.Set{

@@ -44,13 +44,15 @@ type Visibility interface {
 type REST struct {
 	// Store itself knows no users: List and Watch of it show everything.
 	*genericregistry.Store
-	visibility     Visibility
-	shortNames     []string
-	finalizer      string
-	hasMetal       func(runtime.Object) bool
-	owners         OwnerLookup
-	deleteSelector fields.Selector
-	rows           rowConvertor
+	visibility Visibility
+	shortNames []string
+	// outsideClusterAPI leaves the resource out of Cluster API's category.
+	outsideClusterAPI bool
+	finalizer         string
+	hasMetal          func(runtime.Object) bool
+	owners            OwnerLookup
+	deleteSelector    fields.Selector
+	rows              rowConvertor
 }
 
 var (
@@ -87,7 +89,7 @@ func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Na
 	if err := store.CompleteWithOptions(&generic.StoreOptions{RESTOptions: getter, AttrFunc: attrFunc(kind.SelectableFields)}); err != nil {
 		return nil, nil, err
 	}
-	main := &REST{Store: store, visibility: visible, shortNames: kind.ShortNames, finalizer: kind.Finalizer, owners: owners, deleteSelector: kind.DeleteSelector, rows: rows}
+	main := &REST{Store: store, visibility: visible, shortNames: kind.ShortNames, outsideClusterAPI: kind.OutsideClusterAPI, finalizer: kind.Finalizer, owners: owners, deleteSelector: kind.DeleteSelector, rows: rows}
 	if kind.Finalizer != "" {
 		main.hasMetal = func(obj runtime.Object) bool { return kind.HasMetal(obj.(T)) }
 	}
@@ -103,8 +105,16 @@ func NewREST[T Object, Spec, Status any](kind *Kind[T, Spec, Status], binding Na
 // ShortNames implements rest.ShortNamesProvider.
 func (r *REST) ShortNames() []string { return r.shortNames }
 
+// category is that of all kinds of the group.
+const category = "metal-stack"
+
 // Categories implements rest.CategoriesProvider.
-func (r *REST) Categories() []string { return []string{"cluster-api"} }
+func (r *REST) Categories() []string {
+	if r.outsideClusterAPI {
+		return []string{category}
+	}
+	return []string{"cluster-api", category}
+}
 
 // Create lets validation know whether the object lived elsewhere before.
 func (r *REST) Create(ctx context.Context, obj runtime.Object, createValidation rest.ValidateObjectFunc, options *metav1.CreateOptions) (runtime.Object, error) {

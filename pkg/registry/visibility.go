@@ -15,39 +15,66 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/apiserver/pkg/endpoints/request"
+	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/registry/rest"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 	"metal-stack.io/infrastructure-apiserver/pkg/visibility"
 )
 
-// Get implements rest.Getter.
-func (r *REST) Get(ctx context.Context, name string, options *metav1.GetOptions) (runtime.Object, error) {
+// reader answers reads of a store, with what users may see.
+type reader struct {
+	store *genericregistry.Store
+	// visibility is nil if all is shown.
+	visibility Visibility
+	rows       rowConvertor
+}
+
+func (r reader) get(ctx context.Context, name string, options *metav1.GetOptions) (runtime.Object, error) {
 	if form, _ := ctx.Value(encodedFormKey{}).(encodedForm); form != objectForm {
-		return r.Store.Get(ctx, name, options)
+		return r.store.Get(ctx, name, options)
 	}
 	ctx, found := storage.WithListing(ctx)
-	obj, err := r.Store.Get(ctx, name, options)
+	obj, err := r.store.Get(ctx, name, options)
 	if err != nil || found.Len() == 0 {
 		return obj, err
 	}
 	return found.Cacheable(0), nil
 }
 
-// List shows what the user may see.
-func (r *REST) List(ctx context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
-	return r.shown(r.DefaultQualifiedResource).list(ctx, options, func(ctx context.Context) (runtime.Object, error) {
+func (r reader) list(ctx context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
+	return r.shown().list(ctx, options, func(ctx context.Context) (runtime.Object, error) {
 		form, _ := ctx.Value(encodedFormKey{}).(encodedForm)
 		if form == 0 {
-			return r.Store.List(ctx, options)
+			return r.store.List(ctx, options)
 		}
 		ctx, items := storage.WithListing(ctx)
-		list, err := r.Store.List(ctx, options)
+		list, err := r.store.List(ctx, options)
 		if err != nil {
 			return nil, err
 		}
 		return newEncodedList(ctx, form, list, items, r.rows)
 	})
+}
+
+func (r reader) watch(ctx context.Context, options *metainternalversion.ListOptions) (watch.Interface, error) {
+	return r.shown().watch(ctx, options, func(ctx context.Context) (watch.Interface, error) {
+		return r.store.Watch(ctx, options)
+	})
+}
+
+func (r reader) shown() shown { return shown{r.visibility, r.store.DefaultQualifiedResource} }
+
+func (r *REST) reader() reader { return reader{r.Store, r.visibility, r.rows} }
+
+// Get implements rest.Getter.
+func (r *REST) Get(ctx context.Context, name string, options *metav1.GetOptions) (runtime.Object, error) {
+	return r.reader().get(ctx, name, options)
+}
+
+// List shows what the user may see.
+func (r *REST) List(ctx context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
+	return r.reader().list(ctx, options)
 }
 
 // DeleteCollection deletes of what the user may see what the kind's selector
@@ -74,13 +101,12 @@ func (r *REST) DeleteCollection(ctx context.Context, deleteValidation rest.Valid
 
 // Watch shows what the user may see, until that changes.
 func (r *REST) Watch(ctx context.Context, options *metainternalversion.ListOptions) (watch.Interface, error) {
-	return r.shown(r.DefaultQualifiedResource).watch(ctx, options, func(ctx context.Context) (watch.Interface, error) {
-		return r.Store.Watch(ctx, options)
-	})
+	return r.reader().watch(ctx, options)
 }
 
 // shown is a resource of which users are shown what they may see.
 type shown struct {
+	// visibility is nil if that is all of it.
 	visibility Visibility
 	resource   schema.GroupResource
 }
@@ -90,6 +116,9 @@ func (r *REST) shown(resource schema.GroupResource) shown { return shown{r.visib
 // list runs something that lists. What was listed while the authorizer was unavailable
 // is not shown.
 func (s shown) list(ctx context.Context, options *metainternalversion.ListOptions, do func(context.Context) (runtime.Object, error)) (runtime.Object, error) {
+	if s.visibility == nil {
+		return do(ctx)
+	}
 	req, err := s.request(ctx, options)
 	if err != nil {
 		return nil, err
@@ -108,6 +137,9 @@ func (s shown) list(ctx context.Context, options *metainternalversion.ListOption
 
 // watch starts something that watches, and ends it when what the user may see changes.
 func (s shown) watch(ctx context.Context, options *metainternalversion.ListOptions, start func(context.Context) (watch.Interface, error)) (watch.Interface, error) {
+	if s.visibility == nil {
+		return start(ctx)
+	}
 	req, err := s.request(ctx, options)
 	if err != nil {
 		return nil, err

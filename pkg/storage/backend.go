@@ -164,6 +164,9 @@ type ResourceConfig struct {
 	NewListFunc func() runtime.Object
 	// Projector combines the halves; nil: a record is the whole object.
 	Projector Projector
+	// ClusterScoped objects are in no namespace: neither visibility nor hidden namespaces
+	// apply to them.
+	ClusterScoped bool
 }
 
 // Open opens the store of a resource, and is called once for each, before the

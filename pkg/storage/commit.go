@@ -19,6 +19,8 @@ type changeSet struct {
 	// affected are refs that are referred to by other records than before, and which are not projected again
 	// yet.
 	affected []metal.Ref
+	// dependents show holders that changed, and are not projected again yet.
+	dependents []dependent
 }
 
 // change puts next in the place of prev; either may be nil.
@@ -73,20 +75,23 @@ func (c *changeSet) putRecord(s *Store, key string, rec *record) {
 	}
 	// The references come first: so what is projected below sees them.
 	changed := c.b.index.setRefs(storeKey{s, key}, was, is)
+	c.b.index.holders.setRecord(storeKey{s, key}, rec)
 	switch {
 	case rec != nil:
 		if prev != nil && prev.rec == nil {
 			c.hide(s, prev)
 			c.affected = append(c.affected, prev.ref)
 		}
-		c.put(s, &entry{key: key, rec: rec, obj: s.project(rec.obj, previous)})
+		c.put(s, &entry{key: key, rec: rec, obj: s.project(key, rec.obj, previous)})
 	case prev != nil && prev.rec != nil:
 		c.remove(s, prev)
+		c.b.index.holders.track(dependent{store: s, key: key})
 		c.unshadow(s, key)
 	}
 	for _, ref := range changed {
 		c.markAffected(ref)
 	}
+	c.markDependents(is, changed)
 }
 
 // reproject projects the record at a place again, and changes nothing if nothing
@@ -96,7 +101,7 @@ func (c *changeSet) reproject(p storeKey) {
 	if prev == nil || prev.rec == nil {
 		return
 	}
-	obj := p.store.project(prev.rec.obj, prev.obj)
+	obj := p.store.project(p.key, prev.rec.obj, prev.obj)
 	if same(prev.obj, obj) {
 		return
 	}

@@ -4,6 +4,7 @@ package storage
 
 import (
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
@@ -17,7 +18,12 @@ func (c *changeSet) discover(s *Store, ref metal.Ref) {
 	}
 	x := &c.b.index
 	m := discoveredKey{s, ref}
-	obj, refs := s.projector.Discovered(ref)
+	var obj runtime.Object
+	var refs []metal.Ref
+	if !x.expansions.isStale(m) {
+		obj, refs = s.projector.Discovered(ref)
+	}
+	x.holders.track(dependent{store: s, ref: ref})
 	x.setDiscoveredRefs(m, refs)
 	key, visible := "", obj != nil && !x.isReferenced(refs)
 	if visible {
@@ -45,7 +51,7 @@ func (c *changeSet) show(m discoveredKey, key string, obj runtime.Object) {
 		return
 	}
 	x.discoveredAt[m] = key
-	c.put(m.store, &entry{key: key, ref: m.ref, obj: obj})
+	c.put(m.store, &entry{key: key, ref: m.ref, origin: x.expansions.origins[m], obj: obj})
 }
 
 // hide removes a discovered object.
@@ -71,7 +77,13 @@ func (c *changeSet) markAffected(ref metal.Ref) {
 
 // propagate projects everything that was affected, and what that affects.
 func (c *changeSet) propagate() {
-	for len(c.affected) > 0 {
+	for len(c.affected) > 0 || len(c.dependents) > 0 {
+		if len(c.affected) == 0 {
+			d := c.dependents[0]
+			c.dependents = c.dependents[1:]
+			c.refreshDependent(d)
+			continue
+		}
 		ref := c.affected[0]
 		c.affected = c.affected[1:]
 		for _, s := range c.b.stores {
@@ -83,10 +95,10 @@ func (c *changeSet) propagate() {
 // keyOf is the key of an object that is shown without a record.
 func (s *Store) keyOf(obj runtime.Object) (string, bool) {
 	m, err := meta.Accessor(obj)
-	if err != nil || m.GetName() == "" {
+	if err != nil || len(path.ValidatePathSegmentName(m.GetName(), false)) > 0 || s.clusterScoped != (m.GetNamespace() == "") {
 		return "", false
 	}
-	if m.GetNamespace() == "" {
+	if s.clusterScoped {
 		return s.prefix + m.GetName(), true
 	}
 	return s.prefix + m.GetNamespace() + "/" + m.GetName(), true

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
 // timeoutError is the error of a write of which the outcome is open: clients
@@ -50,6 +51,9 @@ func (s *Store) hiddenError(key string) error {
 
 // readOnlyError is the answer to writes of discovered objects.
 func (s *Store) readOnlyError(e *entry) error {
+	if s.kind != "" {
+		return apierrors.NewForbidden(s.resource, s.name(e.key), s.whyReadOnly(e))
+	}
 	kind, providerID := s.adoptionHint(e.obj)
 	if providerID == "" {
 		providerID = "metal://<partition>/" + e.ref.ID
@@ -57,6 +61,19 @@ func (s *Store) readOnlyError(e *entry) error {
 	return apierrors.NewForbidden(s.resource, s.name(e.key), fmt.Errorf(
 		"discovered metal is read-only: to manage it, create a %s with spec.providerID: %s; deleting the object releases nothing",
 		kind, providerID))
+}
+
+// claimFields are the fields by which a record claims metal that exists, by kind.
+var claimFields = map[metal.RefKind]string{metal.KindNetwork: "spec.networkID", metal.KindIP: "spec.address"}
+
+// whyReadOnly is why an object cannot be written that is discovered and no machine.
+func (s *Store) whyReadOnly(e *entry) error {
+	field, claimable := claimFields[s.kind]
+	if !claimable || e.origin != nil {
+		return errors.New("discovered metal is read-only: it is not the project's")
+	}
+	kind, _ := s.adoptionHint(e.obj)
+	return fmt.Errorf("discovered metal is read-only: to manage it, create a %s of another name with %s: %s; deleting the object releases nothing", kind, field, e.ref.ID)
 }
 
 // adoptionHint reads from a discovered object how a record would name its metal.

@@ -29,7 +29,7 @@ func (b *Backend) hiddenFrom(ctx context.Context) map[string]struct{} {
 // isHidden returns whether what is at key is in a hidden namespace.
 func (s *Store) isHidden(ctx context.Context, key string) bool {
 	hidden := s.backend.hiddenFrom(ctx)
-	if len(hidden) == 0 {
+	if len(hidden) == 0 || s.clusterScoped {
 		return false
 	}
 	_, hides := hidden[namespaceOf(s.prefix, key)]

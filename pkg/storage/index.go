@@ -41,7 +41,9 @@ type index struct {
 	discoveredRefs  map[discoveredKey][]metal.Ref
 	discoveredByRef map[metal.Ref][]discoveredKey
 	// shadowed is metal that is not shown because its key is taken.
-	shadowed map[storeKey][]metal.Ref
+	shadowed   map[storeKey][]metal.Ref
+	holders    holderIndex
+	expansions expansions
 }
 
 // maxChangedRefs is how many changes of recordsByRef are remembered.
@@ -58,6 +60,8 @@ func newIndex() index {
 		discoveredRefs:  map[discoveredKey][]metal.Ref{},
 		discoveredByRef: map[metal.Ref][]discoveredKey{},
 		shadowed:        map[storeKey][]metal.Ref{},
+		holders:         newHolderIndex(),
+		expansions:      newExpansions(),
 	}
 }
 

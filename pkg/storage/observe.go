@@ -49,7 +49,7 @@ func (b *Backend) metalChanged(ref metal.Ref) {
 func (c *changeSet) refreshMetal(ref metal.Ref) {
 	c.refreshRecords(ref)
 	for _, s := range c.b.stores {
-		c.discover(s, ref)
+		c.discoverExpanded(s, ref)
 	}
 }
 
@@ -100,7 +100,7 @@ func (b *Backend) reproject(namespace string) {
 	for _, ref := range refs {
 		ok := b.commitOne(func(c *changeSet) {
 			for _, s := range b.stores {
-				c.discover(s, ref)
+				c.discoverExpanded(s, ref)
 			}
 		})
 		if !ok {

@@ -115,6 +115,7 @@ func (b *Backend) fillViews(known map[string]*record) {
 		for _, key := range keys {
 			if strings.HasPrefix(key, s.ledgerPrefix) {
 				b.index.setRefs(storeKey{s, s.key(key)}, nil, known[key].refs)
+				b.index.holders.setRecord(storeKey{s, s.key(key)}, known[key])
 			}
 		}
 	}
@@ -126,7 +127,7 @@ func (b *Backend) fillViews(known map[string]*record) {
 	t := b.newChangeSet()
 	for ref := range b.index.observed {
 		for _, s := range b.stores {
-			t.discover(s, ref)
+			t.discoverExpanded(s, ref)
 		}
 	}
 	t.publish()

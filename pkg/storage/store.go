@@ -32,7 +32,10 @@ type Store struct {
 	newFunc      func() runtime.Object
 	newListFunc  func() runtime.Object
 	projector    Projector
-	versioner    apistorage.APIObjectVersioner
+	// kind is what it shows if that is not machines, and what belongs to them.
+	kind          metal.RefKind
+	clusterScoped bool
+	versioner     apistorage.APIObjectVersioner
 
 	view     view
 	keys     keylock.Locks
@@ -56,6 +59,14 @@ func newStore(b *Backend, cfg ResourceConfig) (*Store, error) {
 		newFunc:      cfg.NewFunc,
 		newListFunc:  cfg.NewListFunc,
 		projector:    cfg.Projector,
+
+		clusterScoped: cfg.ClusterScoped,
+	}
+	if kinded, ok := cfg.Projector.(Kinded); ok && kinded.Kind() != metal.KindMachine {
+		s.kind = kinded.Kind()
+	}
+	if aware, ok := cfg.Projector.(HolderAware); ok {
+		aware.SetHolders(b.holders)
 	}
 	if s.prefix == "//" {
 		return nil, fmt.Errorf("storage: %s: no prefix", cfg.Resource)
@@ -77,7 +88,7 @@ func (s *Store) load(records map[string]*record, start uint64) {
 		if !strings.HasPrefix(key, s.ledgerPrefix) {
 			continue
 		}
-		e := &entry{key: s.key(key), rec: rec, obj: s.project(rec.obj, nil)}
+		e := &entry{key: s.key(key), rec: rec, obj: s.project(s.key(key), rec.obj, nil)}
 		s.setVersion(e.obj, start)
 		s.view.tree.ReplaceOrInsert(e)
 		s.view.records++
@@ -117,12 +128,13 @@ func (s *Store) refs(record runtime.Object) []metal.Ref {
 	return s.projector.Refs(record)
 }
 
-// project returns the object as it is to be shown, for the view to keep.
-func (s *Store) project(record, previous runtime.Object) runtime.Object {
+// project returns the object at key as it is to be shown, for the view to keep.
+func (s *Store) project(key string, record, previous runtime.Object) runtime.Object {
 	if s.projector == nil {
 		return record
 	}
 	obj := s.projector.Project(record, previous)
+	s.backend.index.holders.track(dependent{store: s, key: key})
 	if obj == record {
 		obj = record.DeepCopyObject()
 	}

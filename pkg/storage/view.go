@@ -24,6 +24,7 @@ type entry struct {
 	obj     runtime.Object // projected, with its revision
 	rec     *record        // nil if the object is discovered
 	ref     metal.Ref      // of a discovered object
+	origin  *metal.Ref     // that ref was expanded from, or nil
 	caching cachingRef
 }
 

@@ -41,6 +41,9 @@ type namespaceFilter struct {
 }
 
 func (s *Store) namespaceFilter(ctx context.Context) namespaceFilter {
+	if s.clusterScoped {
+		return namespaceFilter{}
+	}
 	var sees func(namespace string) bool
 	if v := visibilityOf(ctx); v != nil && !v.All() {
 		sees = v.Includes

@@ -30,10 +30,18 @@ func (s *Store) Watch(ctx context.Context, key string, opts apistorage.ListOptio
 	if err != nil {
 		return nil, err
 	}
+	wanted := opts.SendInitialEvents != nil && *opts.SendInitialEvents
+	read := readOf{key: key, recursive: opts.Recursive, recordsOnly: s.selectsRecordsOnly(&opts.Predicate), consistent: opts.ResourceVersion == ""}
+	if revision == 0 || wanted {
+		if err := s.awaitObserved(ctx, read); err != nil {
+			return nil, err
+		}
+	}
 	w := newWatcher(ctx, s, key, opts)
 	if err := w.start(revision, opts); err != nil {
 		w.initial, w.failed = nil, err
 	}
+	w.lostInterest = s.watching(read)
 	s.watches.Add(1)
 	go w.run()
 	return w, nil
@@ -45,9 +53,6 @@ func (w *watcher) start(revision uint64, opts apistorage.ListOptions) error {
 	wanted := opts.SendInitialEvents != nil && *opts.SendInitialEvents
 	refused := opts.SendInitialEvents != nil && !*opts.SendInitialEvents
 	fromNow := revision == 0 || wanted
-	if fromNow && opts.ResourceVersion == "" {
-		s.refresh(w.ctx, w.key, w.recursive)
-	}
 	if err := s.backend.awaitRevision(w.ctx, revision); err != nil {
 		return err
 	}

@@ -51,6 +51,8 @@ type watcher struct {
 	position    uint64 // in the ring
 	epoch       uint64 // of the view, when the watch began
 	progress    uint64 // the last request for progress that was answered
+
+	lostInterest func() // when the watch has ended
 }
 
 func newWatcher(ctx context.Context, s *Store, key string, opts apistorage.ListOptions) *watcher {
@@ -83,6 +85,7 @@ func (w *watcher) ResultChan() <-chan watch.Event { return w.results }
 
 func (w *watcher) run() {
 	defer w.store.watches.Add(-1)
+	defer w.lostInterest()
 	defer close(w.results)
 	defer w.cancel()
 	if err := w.serve(); err != nil && w.ctx.Err() == nil {
