@@ -50,6 +50,12 @@ type Inventory interface {
 	ListImages(ctx context.Context) ([]*Image, error)
 	ListPartitions(ctx context.Context) ([]*Partition, error)
 	ListNetworks(ctx context.Context) ([]*Network, error)
+	// ListProjects shows no project's quotas as used: only Project does.
+	ListProjects(ctx context.Context) ([]*Project, error)
+	Project(ctx context.Context, id string) (*Project, error)
+	ListReservations(ctx context.Context) ([]*Reservation, error)
+	ListSizeImageConstraints(ctx context.Context) ([]*SizeImageConstraint, error)
+	ListLayouts(ctx context.Context) ([]*FilesystemLayout, error)
 	PowerState(ctx context.Context, id string) (*PowerState, error)
 	Machine(ctx context.Context, id string) (*Machine, error)
 	Network(ctx context.Context, id string) (*Network, error)

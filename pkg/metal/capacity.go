@@ -2,6 +2,8 @@
 
 package metal
 
+import "slices"
+
 // Capacity is how many machines of one size there are in one partition. Total is the sum of the
 // others.
 type Capacity struct {
@@ -30,6 +32,32 @@ func (c *Capacity) Add(m *Machine) {
 	default:
 		c.Unavailable++
 	}
+}
+
+// AvailableTo returns how many of the free machines a project can allocate, one after another,
+// by size, and how many it cannot, since they are reserved for other projects. A project without
+// reservations is "". All are the reservations of all sizes and partitions, and allocated is how
+// many machines and firewalls of the size and in the partition a project has.
+//
+// A project gets machines up to its largest reservation whatever is reserved for others, and
+// beyond that what the others' reservations leave. If a project has several, they do not add up
+// (docs/metal-api.md, Q72).
+func (c Capacity) AvailableTo(project string, all []*Reservation, allocated func(project string) int) (available, reserved int) {
+	own, others := 0, 0
+	for _, r := range all {
+		if r.Size != c.Size || !slices.Contains(r.Partitions, c.Partition) {
+			continue
+		}
+		left := max(r.Amount-allocated(r.Project), 0)
+		if r.Project == project {
+			own = max(own, left)
+		} else {
+			others += left
+		}
+	}
+	own = min(own, c.Free)
+	available = own + max(c.Free-own-others, 0)
+	return available, c.Free - available
 }
 
 // Reservation keeps machines of a size, in each of some partitions, for a project.

@@ -102,6 +102,7 @@ type Network struct {
 	Labels             map[string]string
 	AvailableIPs       int64
 	UsedIPs            int64
+	Created            time.Time
 }
 
 // IP is what the metal-api says about an address.

@@ -10,6 +10,7 @@ type Size struct {
 	Name        string
 	Description string
 	Constraints []SizeConstraint
+	Created     time.Time
 }
 
 // SizeConstraint is one thing that the hardware of a size has: Type is cores,
@@ -46,6 +47,7 @@ type Image struct {
 	Features       []string // FeatureMachine, FeatureFirewall
 	Classification string   // preview, supported, deprecated
 	Expires        time.Time
+	Created        time.Time
 }
 
 // The features of images.
@@ -60,6 +62,7 @@ type Partition struct {
 	Name        string
 	Description string
 	Labels      map[string]string
+	Created     time.Time
 }
 
 // Project is a project of the metal-api, to which metal is allocated.
@@ -70,11 +73,13 @@ type Project struct {
 	Tenant      string
 	// Machines counts machines and firewalls, Addresses all addresses.
 	Machines, Addresses Quota
+	Created             time.Time
 }
 
-// Quota is how much of something a project may allocate, and how much of it is used.
+// Quota is how much of something a project may allocate, and how much of it is used. Whether
+// the limit is enforced depends on the metal-api's version (docs/metal-api.md, Q71).
 type Quota struct {
-	// Limit is nil if there is none.
+	// Limit is nil if there is none, and if it is zero: answers do not distinguish them.
 	Limit *int64
 	// Used is nil if it is not known: only a get of a project shows it.
 	Used *int64

@@ -64,6 +64,12 @@ func (s *Simulator) allocate(c *call, req wire.MachineAllocateRequest, role stri
 	if err := sp.validate(); err != nil {
 		return 0, nil, err
 	}
+	s.lock()
+	err = s.cat.checkConstraint(sp.size.ID, sp.image.ID)
+	s.unlock()
+	if err != nil {
+		return 0, nil, err
+	}
 	c.phase("project", costAllocateProject)
 	p, err := s.masterdataProject(c, req.ProjectID)
 	if err != nil {

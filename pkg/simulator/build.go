@@ -11,7 +11,6 @@ import (
 
 // build fills the store from the inventory.
 func (s *Simulator) build(d *DataCentre) error {
-	now := stored(s.started)
 	s.cat = &catalogue{partitions: map[string]*wire.Partition{}, sizes: map[string]*wire.Size{}, images: map[string]*wire.Image{}}
 	for _, t := range d.Tenants {
 		s.addTenant(t, s.instant())
@@ -20,23 +19,13 @@ func (s *Simulator) build(d *DataCentre) error {
 		if _, ok := s.tenants[p.Tenant]; !ok {
 			return fmt.Errorf("project %s: no tenant %q", p.ID, p.Tenant)
 		}
-		s.addProject(&wire.Meta{ID: p.ID, Annotations: p.Annotations, Labels: p.Labels},
-			wire.Project{Name: p.Name, Description: p.Description, TenantID: p.Tenant})
+		s.buildProject(p)
 	}
 	for _, p := range d.Partitions {
 		s.buildPartition(p)
 	}
 	for _, z := range d.Sizes {
-		s.cat.sizes[z.ID] = &wire.Size{
-			ID: z.ID, Name: z.Name, Description: z.Description, Labels: orEmpty(z.Labels), Created: now, Changed: now,
-			Constraints: []wire.Constraint{
-				{Type: "cores", Min: z.MinCores, Max: z.MaxCores},
-				{Type: "memory", Min: z.MinMemory, Max: z.MaxMemory},
-				{Type: "storage", Min: z.MinStorage, Max: z.MaxStorage},
-			},
-		}
-		s.cat.sizeIDs = append(s.cat.sizeIDs, z.ID)
-		s.hardware(z)
+		s.buildSize(z)
 	}
 	for _, i := range d.Images {
 		s.buildImage(i)
@@ -58,6 +47,29 @@ func (s *Simulator) build(d *DataCentre) error {
 		}
 	}
 	return nil
+}
+
+func (s *Simulator) buildProject(p Project) {
+	s.addProject(&wire.Meta{ID: p.ID, Annotations: p.Annotations, Labels: p.Labels},
+		wire.Project{Name: p.Name, Description: p.Description, TenantID: p.Tenant})
+}
+
+func (s *Simulator) buildSize(z Size) {
+	now := stored(s.started)
+	s.cat.sizes[z.ID] = &wire.Size{
+		ID: z.ID, Name: z.Name, Description: z.Description, Labels: orEmpty(z.Labels), Created: now, Changed: now,
+		Constraints: []wire.Constraint{
+			{Type: "cores", Min: z.MinCores, Max: z.MaxCores},
+			{Type: "memory", Min: z.MinMemory, Max: z.MaxMemory},
+			{Type: "storage", Min: z.MinStorage, Max: z.MaxStorage},
+		},
+	}
+	for _, g := range z.GPUs {
+		s.cat.sizes[z.ID].Constraints = append(s.cat.sizes[z.ID].Constraints,
+			wire.Constraint{Type: "gpu", Identifier: g.Model, Min: g.Min, Max: g.Max})
+	}
+	s.cat.sizeIDs = append(s.cat.sizeIDs, z.ID)
+	s.hardware(z)
 }
 
 func (s *Simulator) buildPartition(p Partition) {

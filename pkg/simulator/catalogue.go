@@ -23,6 +23,7 @@ type catalogue struct {
 	images       map[string]*wire.Image
 	layouts      []*wire.FilesystemLayout
 	reservations []*wire.SizeReservation
+	constraints  []*wire.SizeImageConstraint
 	switches     []*wire.Switch
 	// hardware of machines, by size
 	hardware map[string]SizeHardware
@@ -34,8 +35,9 @@ type catalogue struct {
 func (c *catalogue) copy() *catalogue {
 	n := *c
 	n.partitions, n.sizes, n.images = maps.Clone(c.partitions), maps.Clone(c.sizes), maps.Clone(c.images)
+	n.hardware = maps.Clone(c.hardware)
 	n.partitionIDs, n.sizeIDs, n.imageIDs = slices.Clone(c.partitionIDs), slices.Clone(c.sizeIDs), slices.Clone(c.imageIDs)
-	n.reservations = slices.Clone(c.reservations)
+	n.reservations, n.constraints = slices.Clone(c.reservations), slices.Clone(c.constraints)
 	return &n
 }
 
@@ -304,73 +306,10 @@ func (s *Simulator) layoutFor(size, image string) (*wire.FilesystemLayout, error
 			if !ok || !slices.Contains(l.Constraints.Sizes, size) {
 				continue
 			}
-			if constraint == "*" {
-				return l, nil
-			}
-			if in, err := semver.ParseRange(constraint); err == nil && in(v) {
+			if versions, err := parseVersions(constraint); err == nil && versions.include(v) {
 				return l, nil
 			}
 		}
 	}
 	return nil, fmt.Errorf("could not find a matching filesystemLayout for size:%s and image:%s", size, image)
-}
-
-func (s *Simulator) reservationList(c *call) (int, any, error) {
-	var q wire.SizeReservationFindRequest
-	if c.name == "size-reservation-find" {
-		var err error
-		if q, err = decode[wire.SizeReservationFindRequest](c); err != nil {
-			return 0, nil, err
-		}
-	}
-	return many(s, c, "sizereservations", func(k *catalogue) []*wire.SizeReservation {
-		l := []*wire.SizeReservation{}
-		for _, r := range k.reservations {
-			if is(q.ID, r.ID) && is(q.SizeID, r.SizeID) && is(q.ProjectID, r.ProjectID) &&
-				(q.Partition == nil || slices.Contains(r.PartitionIDs, *q.Partition)) {
-				l = append(l, r)
-			}
-		}
-		return l
-	})
-}
-
-func (s *Simulator) reservationCreate(c *call) (int, any, error) {
-	r, err := decode[wire.SizeReservation](c)
-	if err != nil {
-		return 0, nil, err
-	}
-	s.lock()
-	defer s.unlock()
-	if r.ID == "" {
-		r.ID = s.newUUID()
-	}
-	if _, ok := s.cat.sizes[r.SizeID]; !ok {
-		return 0, nil, notFound("no size with id %q found", r.SizeID)
-	}
-	if _, err := s.projectByID(r.ProjectID); err != nil {
-		return 0, nil, err
-	}
-	r.Created = s.instant()
-	r.Changed = r.Created
-	kept := r
-	kept.Created, kept.Changed = stored(r.Created), stored(r.Changed)
-	next := s.cat.copy()
-	next.reservations = append(next.reservations, &kept)
-	s.cat = next
-	return http.StatusCreated, &r, nil
-}
-
-func (s *Simulator) reservationDelete(c *call) (int, any, error) {
-	s.lock()
-	defer s.unlock()
-	i := slices.IndexFunc(s.cat.reservations, func(r *wire.SizeReservation) bool { return r.ID == c.param(0) })
-	if i < 0 {
-		return 0, nil, notFound("no sizereservation with id %q found", c.param(0))
-	}
-	r := s.cat.reservations[i]
-	next := s.cat.copy()
-	next.reservations = slices.Delete(next.reservations, i, i+1)
-	s.cat = next
-	return http.StatusOK, r, nil
 }

@@ -36,9 +36,16 @@ type Size struct {
 	MinCores, MaxCores     uint64
 	MinMemory, MaxMemory   uint64
 	MinStorage, MaxStorage uint64
+	GPUs                   []SizeGPU
 	// Hardware of machines of this size; the zero value is a small one with
 	// one disk.
 	Hardware SizeHardware
+}
+
+// SizeGPU is a model of graphics processor that machines of a size have.
+type SizeGPU struct {
+	Model    string
+	Min, Max uint64
 }
 
 // SizeHardware is what machines of a size are made of.

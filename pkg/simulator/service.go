@@ -206,8 +206,17 @@ func (s *Simulator) newRouter() *router {
 	r.add("size-get", get, "size/{}", accessAny, s.sizeGet)
 	r.add("size-reservation-list", get, "size/reservations", accessAny, s.reservationList)
 	r.add("size-reservation-find", post, "size/reservations/find", accessAny, s.reservationList)
+	r.add("size-reservation-get", get, "size/reservations/{}", accessAny, s.reservationGet)
+	r.add("size-reservation-usage", post, "size/reservations/usage", accessAny, s.reservationUsage)
+	r.add("size-reservation-update", post, "size/reservations", accessEdit, s.reservationUpdate)
 	r.add("size-reservation-create", put, "size/reservations", accessEdit, s.reservationCreate)
 	r.add("size-reservation-delete", del, "size/reservations/{}", accessEdit, s.reservationDelete)
+
+	r.add("size-image-constraint-list", get, "size-image-constraint", accessView, s.constraintList)
+	r.add("size-image-constraint-get", get, "size-image-constraint/{}", accessView, s.constraintGet)
+	r.add("size-image-constraint-create", put, "size-image-constraint", accessAdmin, s.constraintCreate)
+	r.add("size-image-constraint-try", post, "size-image-constraint/try", accessAdmin, s.constraintTry)
+	r.add("size-image-constraint-delete", del, "size-image-constraint/{}", accessAdmin, s.constraintDelete)
 
 	r.add("image-list", get, "image", accessAny, s.imageList)
 	r.add("image-get", get, "image/{}", accessAny, s.imageGet)

@@ -32,11 +32,11 @@ type entityCache[T any] struct {
 }
 
 type entityEntry[T any] struct {
-	found   *T // nil: not known
-	answers bool
-	tried   time.Time
-	failed  error
-	reading chan struct{}
+	found *T // nil: not known
+	// answered is when the metal-api answered last, tried when the last get ended.
+	answered, tried time.Time
+	failed          error
+	reading         chan struct{}
 	// waiting is how many lookups wait for the get in flight, which is cancelled
 	// when none does any more.
 	waiting int
@@ -87,11 +87,22 @@ func (c *entityCache[T]) lookup(ctx context.Context, id string) (*T, error) {
 	return c.answer(id, e, err)
 }
 
+// cached returns what is cached of an id, and when that was read: never if at is zero.
+func (c *entityCache[T]) cached(id string) (found *T, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.entries[id]
+	if e == nil {
+		return nil, time.Time{}
+	}
+	return e.found, e.answered
+}
+
 func (c *entityCache[T]) answer(id string, e *entityEntry[T], err error) (*T, error) {
 	if err == nil {
 		err = e.failed
 	}
-	if err == nil && e.answers {
+	if err == nil && !e.answered.IsZero() {
 		return e.found, nil
 	}
 	return e.found, unavailable(c.entity, id, c.failingSince, err)
@@ -167,7 +178,7 @@ func (c *entityCache[T]) read(ctx context.Context, id string, e *entityEntry[T])
 			found, err = nil, nil
 		}
 		if e.failed = err; err == nil {
-			e.found, e.answers, c.failingSince = found, true, time.Time{}
+			e.found, e.answered, c.failingSince = found, e.tried, time.Time{}
 		} else if c.failingSince.IsZero() {
 			c.failingSince = began
 		}

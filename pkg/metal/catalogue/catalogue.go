@@ -32,12 +32,15 @@ const (
 	entryTTL = 30 * time.Second
 	// volatileTTL is how old an answer may be about what comes and goes.
 	volatileTTL = time.Second
-	// powerTTL is how old a power state may be. A machine's controller reports it every few
-	// minutes.
+	// powerTTL is how old a power state may be, and what is used of a project's quotas. A
+	// machine's controller reports the former every few minutes.
 	powerTTL      = 3 * time.Second
 	lookupTimeout = 3 * time.Second
 	refreshTick   = 10 * time.Second
-	maxEntries    = 10_000
+	// usedInterval is for how long after their last use lists are kept fresh that are read on
+	// demand.
+	usedInterval = 15 * time.Minute
+	maxEntries   = 10_000
 )
 
 // Catalogue answers what the metal-api offers, from a cache.
@@ -63,6 +66,13 @@ type Catalogue struct {
 	power    *entityCache[metal.PowerState]
 	facts    Facts
 	newest   newestImages
+	// Of what specs do not name, lists are read on demand.
+	projects     *listCache[metal.Project]
+	project      *entityCache[metal.Project]
+	reservations *listCache[metal.Reservation]
+	constraints  *listCache[metal.SizeImageConstraint]
+	layouts      *listCache[metal.FilesystemLayout]
+	changes      changes
 }
 
 // New returns an empty catalogue over a backend, which it asks by itself
@@ -81,13 +91,31 @@ func New(backend metal.Inventory, c clock.WithTicker) *Catalogue {
 		machine:    newEntityCache(c, "machine", backend.Machine),
 		address:    newEntityCache(c, "address", backend.IP),
 		power:      newEntityCache(c, "power state", backend.PowerState),
+		projects:   newListCache(c, "project", backend.ListProjects, func(p *metal.Project) string { return p.ID }),
+		project:    newEntityCache(c, "project", backend.Project),
+		reservations: newListCache(c, "size reservation", backend.ListReservations,
+			func(r *metal.Reservation) string { return r.ID }),
+		constraints: newListCache(c, "size image constraint", backend.ListSizeImageConstraints,
+			func(s *metal.SizeImageConstraint) string { return s.Size }),
+		layouts: newListCache(c, "filesystem layout", backend.ListLayouts, func(l *metal.FilesystemLayout) string { return l.ID }),
+		changes: newChanges(),
 	}
 	catalogue.machine.ttl, catalogue.machine.missTTL = volatileTTL, volatileTTL
 	catalogue.address.ttl, catalogue.address.missTTL = volatileTTL, volatileTTL
 	catalogue.power.ttl, catalogue.power.missTTL = powerTTL, powerTTL
+	catalogue.project.ttl, catalogue.project.missTTL = powerTTL, powerTTL
 	limits := newLookupLimits(c)
-	catalogue.images.changed = catalogue.updateNewestImages
-	catalogue.network.limits, catalogue.machine.limits, catalogue.address.limits, catalogue.power.limits = limits, limits, limits, limits
+	catalogue.projects.onDemand, catalogue.reservations.onDemand = true, true
+	catalogue.constraints.onDemand, catalogue.layouts.onDemand = true, true
+	report := func() { _ = catalogue.report(context.Background()) }
+	catalogue.sizes.changed, catalogue.partitions.changed = report, report
+	catalogue.projects.changed, catalogue.reservations.changed, catalogue.constraints.changed = report, report, report
+	catalogue.images.changed = func() {
+		catalogue.updateNewestImages()
+		report()
+	}
+	catalogue.network.limits, catalogue.machine.limits, catalogue.address.limits = limits, limits, limits
+	catalogue.power.limits, catalogue.project.limits = limits, limits
 	return catalogue
 }
 
@@ -109,7 +137,8 @@ func (c *Catalogue) WithMetrics(reg prometheus.Registerer) *Catalogue {
 		Name: MetricCatalogueLoads, Help: "Number of reads of the metal-api's catalogue, by entity and outcome: OK, an error kind, or limited for lookups that a limit rejected.",
 	}, []string{"entity", "outcome"}))
 	c.sizes.loads, c.images.loads, c.partitions.loads, c.networks.loads = loads, loads, loads, loads
-	c.network.loads, c.machine.loads, c.address.loads, c.power.loads = loads, loads, loads, loads
+	c.network.loads, c.machine.loads, c.address.loads, c.power.loads, c.project.loads = loads, loads, loads, loads, loads
+	c.projects.loads, c.reservations.loads, c.constraints.loads, c.layouts.loads = loads, loads, loads, loads
 	return c
 }
 
@@ -121,6 +150,10 @@ func (c *Catalogue) Run(ctx context.Context) {
 		c.sizes.refreshIfDue()
 		c.images.refreshIfDue()
 		c.partitions.refreshIfDue()
+		c.projects.refreshIfDue()
+		c.reservations.refreshIfDue()
+		c.constraints.refreshIfDue()
+		c.layouts.refreshIfDue()
 		select {
 		case <-ctx.Done():
 			return
@@ -139,7 +172,13 @@ func (c *Catalogue) Size(id string) *metal.Size { return c.sizes.get(id) }
 
 // OnSizes has f called whenever the sizes in the cache have changed. It is to
 // be called before Run and the first lookup.
-func (c *Catalogue) OnSizes(f func()) { c.sizes.changed = f }
+func (c *Catalogue) OnSizes(f func()) {
+	report := c.sizes.changed
+	c.sizes.changed = func() {
+		f()
+		report()
+	}
+}
 
 // LookupPartition looks up a partition.
 func (c *Catalogue) LookupPartition(ctx context.Context, id string) (partition *metal.Partition, all []string, err error) {

@@ -18,6 +18,7 @@ type newestImages struct {
 	changed func()
 
 	mu     sync.Mutex
+	of     []*metal.Image
 	images metal.NewestImages
 }
 
@@ -50,16 +51,21 @@ func (c *Catalogue) NewestImage(alias string) *metal.Image {
 // to be called before Run and the first lookup.
 func (c *Catalogue) OnNewestImages(f func()) { c.newest.changed = f }
 
-// updateNewestImages is called when other images are in the cache than before.
+// updateNewestImages is called when other images may be in the cache than before.
 func (c *Catalogue) updateNewestImages() {
 	c.newest.mu.Lock()
-	images := metal.NewNewestImages(c.images.all())
-	same := maps.EqualFunc(images, c.newest.images, func(a, b *metal.Image) bool {
+	all := c.images.all()
+	if same(c.newest.of, all) {
+		c.newest.mu.Unlock()
+		return
+	}
+	images := metal.NewNewestImages(all)
+	unchanged := maps.EqualFunc(images, c.newest.images, func(a, b *metal.Image) bool {
 		return a.ID == b.ID && slices.Equal(a.Features, b.Features)
 	})
-	c.newest.images = images
+	c.newest.of, c.newest.images = all, images
 	c.newest.mu.Unlock()
-	if !same && c.newest.changed != nil {
+	if !unchanged && c.newest.changed != nil {
 		c.newest.changed()
 	}
 }

@@ -3,6 +3,7 @@
 package catalogue
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"reflect"
@@ -26,6 +27,8 @@ type listCache[T any] struct {
 	loads  *prometheus.CounterVec
 	// changed is called when other entries were read than before; may be nil.
 	changed func()
+	// onDemand: it is kept fresh only for a while after its last use.
+	onDemand bool
 
 	mu           sync.Mutex
 	cached       []*T
@@ -36,6 +39,7 @@ type listCache[T any] struct {
 	failingSince time.Time     // since when reads fail
 	reading      chan struct{} // closed when the read in flight has ended; nil: none
 	began        time.Time     // when that was begun
+	used         time.Time     // when it was used last, of one that is read on demand
 }
 
 func newListCache[T any](c clock.WithTicker, entity string, load func(context.Context) ([]*T, error), id func(*T) string) *listCache[T] {
@@ -64,12 +68,15 @@ func (l *listCache[T]) lookup(ctx context.Context, id string) (*T, []string, err
 
 // get returns the entry if it is cached.
 func (l *listCache[T]) get(id string) *T {
+	entry, _ := l.getAt(id)
+	return entry
+}
+
+// getAt returns the entry if it is cached, and when what is cached was asked for.
+func (l *listCache[T]) getAt(id string) (*T, time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if i := slices.IndexFunc(l.cached, func(e *T) bool { return l.id(e) == id }); i >= 0 {
-		return l.cached[i]
-	}
-	return nil
+	return find(l.cached, id, l.id), l.loaded
 }
 
 // all returns what is cached.
@@ -92,22 +99,68 @@ func (l *listCache[T]) entries(ctx context.Context, wanted string, enough func([
 	if reading == nil {
 		return l.cached, l.unknown(wanted, l.failed)
 	}
+	err := l.await(ctx, reading)
+	return l.cached, l.unknown(wanted, err)
+}
+
+// await waits for a read, with l.mu held before and after.
+func (l *listCache[T]) await(ctx context.Context, reading <-chan struct{}) error {
 	l.mu.Unlock()
+	defer l.mu.Lock()
 	late := l.clock.NewTimer(lookupTimeout)
 	defer late.Stop()
-	var err error
 	select {
 	case <-reading:
 	case <-ctx.Done():
-		err = ctx.Err()
+		return ctx.Err()
 	case <-late.C():
-		err = metal.ErrTimeout
+		return metal.ErrTimeout
 	}
 	l.mu.Lock()
-	if err == nil {
-		err = l.failed
+	defer l.mu.Unlock()
+	return l.failed
+}
+
+// refresh reads the list again unless that was done within the minimal interval. The
+// error is a *metal.StaleError.
+func (l *listCache[T]) refresh(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.used = l.clock.Now()
+	err := l.failed
+	if reading := l.read(); reading != nil {
+		err = l.await(ctx, reading)
 	}
-	return l.cached, l.unknown(wanted, err)
+	if err == nil {
+		return nil
+	}
+	return &metal.StaleError{Since: l.loaded, Cause: err}
+}
+
+// recent returns what is cached if it is as fresh as a list that is in use; otherwise it reads it
+// again. The error says why there is nothing, not that it is old.
+func (l *listCache[T]) recent(ctx context.Context) ([]*T, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.used = l.clock.Now()
+	if !l.loaded.IsZero() && l.clock.Since(l.loaded) < refreshInterval+refreshTick {
+		return l.cached, nil
+	}
+	err := l.failed
+	if reading := l.read(); reading != nil {
+		err = l.await(ctx, reading)
+	}
+	if l.loaded.IsZero() {
+		return nil, &metal.StaleError{Cause: err}
+	}
+	return l.cached, nil
+}
+
+// isLoaded reports whether the list was read once.
+func (l *listCache[T]) isLoaded() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.loaded.IsZero()
 }
 
 // unknown explains that wanted cannot be looked up because of cause.
@@ -130,6 +183,9 @@ func unavailable(entity, wanted string, since time.Time, cause error) error {
 func (l *listCache[T]) refreshIfDue() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.onDemand && (l.used.IsZero() || l.clock.Since(l.used) >= usedInterval) {
+		return
+	}
 	if l.loaded.IsZero() || l.clock.Since(l.loaded) >= refreshInterval {
 		l.read()
 	}
@@ -157,6 +213,8 @@ func (l *listCache[T]) read() (done <-chan struct{}) {
 	go func() {
 		// The request that asked first may end first.
 		entries, err := l.load(context.Background())
+		// The metal-api's order is arbitrary.
+		slices.SortFunc(entries, func(a, b *T) int { return cmp.Compare(l.id(a), l.id(b)) })
 		l.mu.Lock()
 		if began.Before(l.loaded) {
 			// A later one has succeeded meanwhile.
@@ -164,10 +222,14 @@ func (l *listCache[T]) read() (done <-chan struct{}) {
 			close(reading)
 			return
 		}
-		if err == nil && l.changed != nil && !reflect.DeepEqual(entries, l.cached) {
+		same := err == nil && !l.loaded.IsZero() && reflect.DeepEqual(entries, l.cached)
+		if err == nil && !same && l.changed != nil {
 			defer l.changed()
 		}
 		defer l.mu.Unlock()
+		if same {
+			entries = l.cached
+		}
 		l.tried, l.took, l.failed = l.clock.Now(), 0, err
 		if err == nil {
 			l.cached, l.loaded, l.took, l.failingSince = entries, began, l.clock.Since(began), time.Time{}

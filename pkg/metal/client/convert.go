@@ -44,7 +44,8 @@ func networkFact(n *models.V1NetworkResponse) *metal.Network {
 	f := &metal.Network{
 		ID: *n.ID, Name: n.Name, Project: n.Projectid, Partition: n.Partitionid, ParentNetworkID: n.Parentnetworkid,
 		Prefixes: nilIfEmpty(n.Prefixes), VRF: n.Vrf, NAT: deref(n.Nat), PrivateSuper: deref(n.Privatesuper),
-		Underlay: deref(n.Underlay), Shared: n.Shared, Labels: n.Labels,
+		Underlay: deref(n.Underlay), Shared: n.Shared, Labels: n.Labels, Description: n.Description,
+		DestinationPrefixes: nilIfEmpty(n.Destinationprefixes), Created: toTime(n.Created),
 	}
 	if len(f.Labels) == 0 {
 		f.Labels = nil
@@ -73,7 +74,7 @@ func sizeFact(s *models.V1SizeResponse) *metal.Size {
 	if deref(s.ID) == "" {
 		return nil
 	}
-	f := &metal.Size{ID: *s.ID, Name: s.Name, Description: s.Description}
+	f := &metal.Size{ID: *s.ID, Name: s.Name, Description: s.Description, Created: toTime(s.Created)}
 	for _, c := range s.Constraints {
 		if c != nil {
 			f.Constraints = append(f.Constraints, metal.SizeConstraint{Type: deref(c.Type), Identifier: c.Identifier, Min: c.Min, Max: c.Max})
@@ -89,6 +90,7 @@ func imageFact(i *models.V1ImageResponse) *metal.Image {
 	f := &metal.Image{
 		ID: *i.ID, Alias: imageAlias(*i.ID), Name: i.Name, Description: i.Description,
 		Features: sortedCopy(i.Features), Classification: i.Classification,
+		Created: toTime(i.Created),
 	}
 	if i.ExpirationDate != nil {
 		f.Expires = toTime(*i.ExpirationDate)
@@ -100,7 +102,79 @@ func partitionFact(p *models.V1PartitionResponse) *metal.Partition {
 	if deref(p.ID) == "" {
 		return nil
 	}
-	return &metal.Partition{ID: *p.ID, Name: p.Name, Description: p.Description, Labels: p.Labels}
+	return &metal.Partition{ID: *p.ID, Name: p.Name, Description: p.Description, Labels: p.Labels, Created: toTime(p.Created)}
+}
+
+// projectFact is a project as a list shows it, without what is used of its quotas.
+func projectFact(p *models.V1ProjectResponse) *metal.Project {
+	if p.Meta == nil || p.Meta.ID == "" {
+		return nil
+	}
+	f := &metal.Project{
+		ID: p.Meta.ID, Name: p.Name, Description: p.Description, Tenant: p.TenantID, Created: toTime(p.Meta.CreatedTime),
+	}
+	if q := p.Quotas; q != nil {
+		f.Machines.Limit, f.Addresses.Limit = quotaLimit(q.Machine), quotaLimit(q.IP)
+	}
+	return f
+}
+
+// usedProjectFact is a project as a get shows it.
+func usedProjectFact(p *models.V1ProjectResponse) *metal.Project {
+	f := projectFact(p)
+	if f != nil && p.Quotas != nil {
+		f.Machines.Used, f.Addresses.Used = quotaUsed(p.Quotas.Machine), quotaUsed(p.Quotas.IP)
+	}
+	return f
+}
+
+func quotaLimit(q *models.V1Quota) *int64 {
+	if q == nil || q.Quota <= 0 {
+		return nil
+	}
+	return new(int64(q.Quota))
+}
+
+func quotaUsed(q *models.V1Quota) *int64 {
+	if q == nil {
+		return nil
+	}
+	return new(max(int64(q.Used), 0))
+}
+
+func reservationFact(r *models.V1SizeReservationResponse) *metal.Reservation {
+	if deref(r.ID) == "" {
+		return nil
+	}
+	return &metal.Reservation{
+		ID: *r.ID, Size: deref(r.Sizeid), Project: deref(r.Projectid), Partitions: sortedCopy(r.Partitionids), Amount: max(int(deref(r.Amount)), 0),
+	}
+}
+
+// sizeImageConstraintFact: the id of a constraint is that of its size.
+func sizeImageConstraintFact(c *models.V1SizeImageConstraintResponse) *metal.SizeImageConstraint {
+	if deref(c.ID) == "" {
+		return nil
+	}
+	f := &metal.SizeImageConstraint{Size: *c.ID}
+	if c.Constraints != nil && len(c.Constraints.Images) > 0 {
+		f.Images = c.Constraints.Images
+	}
+	return f
+}
+
+func layoutFact(l *models.V1FilesystemLayoutResponse) *metal.FilesystemLayout {
+	if deref(l.ID) == "" {
+		return nil
+	}
+	f := &metal.FilesystemLayout{ID: *l.ID}
+	if c := l.Constraints; c != nil {
+		f.Sizes = sortedCopy(c.Sizes)
+		if len(c.Images) > 0 {
+			f.Images = c.Images
+		}
+	}
+	return f
 }
 
 func deref[T any](p *T) (v T) {

@@ -152,7 +152,7 @@ func FuzzFindIPs(f *testing.F) {
 }
 
 func FuzzInventory(f *testing.F) {
-	seed(f, true, "/v1/size", "/v1/image", "/v1/partition")
+	seed(f, true, "/v1/size", "/v1/image", "/v1/partition", "/v1/project", "/v1/filesystemlayout")
 	api := &answering{status: http.StatusOK}
 	c := api.client(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -166,6 +166,17 @@ func FuzzInventory(f *testing.F) {
 		}
 		partitions, err := c.ListPartitions(t.Context())
 		wholly(t, partitions, err, func(p *metal.Partition) string { return p.ID })
+		projects, err := c.ListProjects(t.Context())
+		wholly(t, projects, err, func(p *metal.Project) string { return p.ID })
+		reservations, err := c.ListReservations(t.Context())
+		wholly(t, reservations, err, func(r *metal.Reservation) string { return r.ID })
+		for _, r := range reservations {
+			assert.GreaterOrEqual(t, r.Amount, 0)
+		}
+		constraints, err := c.ListSizeImageConstraints(t.Context())
+		wholly(t, constraints, err, func(s *metal.SizeImageConstraint) string { return s.Size })
+		layouts, err := c.ListLayouts(t.Context())
+		wholly(t, layouts, err, func(l *metal.FilesystemLayout) string { return l.ID })
 	})
 }
 

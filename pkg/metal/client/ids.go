@@ -17,7 +17,7 @@ import (
 
 var (
 	uuidSyntax = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
-	// nameSyntax is that of the ids that operators choose, of networks. It has neither a slash nor a percent sign, and no id of dots.
+	// nameSyntax is that of the ids that operators choose, of networks and projects. It has neither a slash nor a percent sign, and no id of dots.
 	nameSyntax = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?$`)
 )
 
@@ -29,6 +29,7 @@ var pathIDs = map[string]func(id string) bool{
 	"freeMachine":        uuidSyntax.MatchString,
 	"findNetwork":        nameSyntax.MatchString,
 	"freeNetwork":        nameSyntax.MatchString,
+	"findProject":        nameSyntax.MatchString,
 	"findIP":             isAddress,
 	"freeIP":             isAddress,
 	"allocateSpecificIP": isAddress,

@@ -45,6 +45,7 @@ func TestClient_SendsNothingForInvalidID(t *testing.T) {
 					_, err := e.client.SetState(ctx, id, metal.StateLocked, "why")
 					return err
 				},
+				"project get":  func(ctx context.Context, id string) error { _, err := e.client.Project(ctx, id); return err },
 				"network get":  func(ctx context.Context, id string) error { _, err := e.client.Network(ctx, id); return err },
 				"network free": func(ctx context.Context, id string) error { _, err := e.client.FreeNetwork(ctx, id); return err },
 				"ip get":       func(ctx context.Context, id string) error { _, err := e.client.IP(ctx, id); return err },

@@ -63,6 +63,12 @@ var operations = map[string]operation{
 	"listSizes":      {"size list", classRead, Timeouts.find, maxListBytes},
 	"listImages":     {"image list", classRead, Timeouts.find, maxListBytes},
 	"listPartitions": {"partition list", classRead, Timeouts.find, maxListBytes},
+	"findProject":    {"project get", classRead, Timeouts.get, maxEntityBytes},
+	"listProjects":   {"project list", classRead, Timeouts.find, maxListBytes},
+
+	"listSizeReservations":     {"size reservation list", classRead, Timeouts.find, maxListBytes},
+	"listSizeImageConstraints": {"size image constraint list", classRead, Timeouts.find, maxListBytes},
+	"listFilesystemLayouts":    {"filesystem layout list", classRead, Timeouts.find, maxListBytes},
 
 	"allocateMachine":    {"machine allocate", classAllocateMachine, Timeouts.allocate, maxEntityBytes},
 	"allocateFirewall":   {"firewall allocate", classAllocateMachine, Timeouts.allocate, maxEntityBytes},

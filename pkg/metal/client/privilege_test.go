@@ -54,6 +54,16 @@ func everything(ctx context.Context, c *Client, network, machine, address string
 	did("listImages", err)
 	_, err = c.ListPartitions(ctx)
 	did("listPartitions", err)
+	_, err = c.ListProjects(ctx)
+	did("listProjects", err)
+	_, err = c.Project(ctx, simulator.ProjectA)
+	did("findProject", err)
+	_, err = c.ListReservations(ctx)
+	did("listSizeReservations", err)
+	_, err = c.ListSizeImageConstraints(ctx)
+	did("listSizeImageConstraints", err)
+	_, err = c.ListLayouts(ctx)
+	did("listFilesystemLayouts", err)
 
 	m := metal.MachineRequest{
 		Project: simulator.ProjectA, Partition: simulator.DefaultPartition, Size: simulator.SmallSize,

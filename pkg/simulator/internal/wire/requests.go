@@ -257,3 +257,19 @@ type SizeReservationFindRequest struct {
 	ProjectID *string `json:"projectid"`
 	Partition *string `json:"partitionid"`
 }
+
+// SizeReservationUpdateRequest changes a reservation (2/366-373).
+type SizeReservationUpdateRequest struct {
+	ID           string            `json:"id"`
+	Name         *string           `json:"name"`
+	Description  *string           `json:"description"`
+	Amount       *int              `json:"amount"`
+	PartitionIDs []string          `json:"partitionids"`
+	Labels       map[string]string `json:"labels"`
+}
+
+// SizeImageTryRequest asks whether an image fits a size (2/440-443).
+type SizeImageTryRequest struct {
+	Size  string `json:"size"`
+	Image string `json:"image"`
+}

@@ -43,9 +43,10 @@ type Partition struct {
 
 // Constraint is one range of a size.
 type Constraint struct {
-	Type string `json:"type"`
-	Min  uint64 `json:"min"`
-	Max  uint64 `json:"max"`
+	Type       string `json:"type"`
+	Min        uint64 `json:"min"`
+	Max        uint64 `json:"max"`
+	Identifier string `json:"identifier,omitempty"`
 }
 
 // Size is a size (026).
@@ -494,6 +495,33 @@ type SizeReservation struct {
 	ProjectID    string            `json:"projectid"`
 	Amount       int               `json:"amount"`
 	Labels       map[string]string `json:"labels,omitempty"`
+}
+
+// SizeReservationUsage is what is used of a reservation in one partition (2/357).
+type SizeReservationUsage struct {
+	ID                 string            `json:"id"`
+	Name               string            `json:"name"`
+	Description        string            `json:"description"`
+	SizeID             string            `json:"sizeid"`
+	PartitionID        string            `json:"partitionid"`
+	ProjectID          string            `json:"projectid"`
+	Amount             int               `json:"amount"`
+	UsedAmount         int               `json:"usedamount"`
+	ProjectAllocations int               `json:"projectallocations"`
+	Labels             map[string]string `json:"labels,omitempty"`
+}
+
+// SizeImageConstraint restricts the images of a size, whose id it has (2/638).
+type SizeImageConstraint struct {
+	ID          string           `json:"id"`
+	Name        string           `json:"name"`
+	Description string           `json:"description"`
+	Constraints ImageConstraints `json:"constraints"`
+}
+
+// ImageConstraints are versions by operating system.
+type ImageConstraints struct {
+	Images map[string]string `json:"images"`
 }
 
 // SwitchNic is a port of a switch.

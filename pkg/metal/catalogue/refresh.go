@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package catalogue
+
+import (
+	"context"
+	"sync"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// refreshable is a list that is shown.
+type refreshable interface {
+	refresh(ctx context.Context) error
+	isLoaded() bool
+}
+
+// listsOf returns the lists that objects of a kind are made of.
+func (c *Catalogue) listsOf(kind metal.RefKind) []refreshable {
+	switch kind {
+	case metal.KindSize:
+		return []refreshable{c.sizes, c.constraints}
+	case metal.KindImage:
+		return []refreshable{c.images}
+	case metal.KindPartition:
+		return []refreshable{c.partitions, c.reservations}
+	case metal.KindProject:
+		return []refreshable{c.projects, c.reservations}
+	}
+	return nil
+}
+
+// Loaded reports whether all that objects of a kind are made of was read once: of partitions and
+// projects the reservations, too, and of sizes the constraints with images.
+func (c *Catalogue) Loaded(kind metal.RefKind) bool {
+	for _, l := range c.listsOf(kind) {
+		if !l.isLoaded() {
+			return false
+		}
+	}
+	return true
+}
+
+// Refresh reads the lists again that objects of some kinds are made of, for consistent reads. A
+// list that was read within its minimal interval, which is 5 s or a hundred times what it took,
+// is not read again. When it returns, changes were reported. The error is a *metal.StaleError.
+//
+// Refresh must not be called by what OnChanged has called.
+func (c *Catalogue) Refresh(ctx context.Context, kinds ...metal.RefKind) error {
+	lists := map[refreshable]bool{}
+	for _, kind := range kinds {
+		for _, l := range c.listsOf(kind) {
+			lists[l] = true
+		}
+	}
+	var (
+		wg    sync.WaitGroup
+		mu    sync.Mutex
+		stale error
+	)
+	for l := range lists {
+		wg.Go(func() {
+			if err := l.refresh(ctx); err != nil {
+				mu.Lock()
+				stale = err
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if stale != nil {
+		return stale
+	}
+	return c.report(ctx)
+}
+
+// RefreshProject reads one project with what is used of its quotas, unless that was done within
+// the last 3 s. It counts against the limits of look-ups. When it returns, changes were reported.
+// The error is a *metal.StaleError. A project that the metal-api does not know is no error.
+//
+// RefreshProject must not be called by what OnChanged has called.
+func (c *Catalogue) RefreshProject(ctx context.Context, id string) error {
+	if _, err := c.project.lookup(ctx, id); err != nil {
+		_, at := c.project.cached(id)
+		return &metal.StaleError{Since: at, Cause: err}
+	}
+	return c.report(ctx, id)
+}
+
+// CurrentReservations returns the reservations as they were within the minimal interval, or an
+// error, which is a *metal.StaleError.
+func (c *Catalogue) CurrentReservations(ctx context.Context) ([]*metal.Reservation, error) {
+	if err := c.reservations.refresh(ctx); err != nil {
+		return nil, err
+	}
+	return c.reservations.all(), nil
+}
+
+// LookupLayouts returns the layouts of disks, a few minutes old at most unless the metal-api does
+// not answer. The error, a *metal.StaleError, says that they were never read.
+func (c *Catalogue) LookupLayouts(ctx context.Context) ([]*metal.FilesystemLayout, error) {
+	return c.layouts.recent(ctx)
+}

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package catalogue
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal/internal/metaltest"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+)
+
+// listed are the kinds that are shown, and the lists that they are made of.
+var listed = map[metal.RefKind][]string{
+	metal.KindSize:      {"size-list", "size-image-constraint-list"},
+	metal.KindImage:     {"image-list"},
+	metal.KindPartition: {"partition-list", "size-reservation-list"},
+	metal.KindProject:   {"project-list", "size-reservation-list"},
+}
+
+func TestRefresh_ReadsWithinMinimalIntervalOnce(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil).WithMetrics(prometheus.NewRegistry())
+		for kind, lists := range listed {
+			e.sim.ResetCalls()
+			time.Sleep(time.Hour)
+			var wg sync.WaitGroup
+			for range 20 {
+				wg.Go(func() { require.NoError(t, c.Refresh(t.Context(), kind)) })
+			}
+			wg.Wait()
+			require.True(t, c.Loaded(kind))
+			time.Sleep(minGap - time.Millisecond)
+			require.NoError(t, c.Refresh(t.Context(), kind))
+			require.Len(t, e.sim.Calls(), len(lists), kind)
+			for _, list := range lists {
+				require.Equal(t, 1, e.sim.CallsOf(list), list)
+			}
+			time.Sleep(2 * time.Millisecond)
+			require.NoError(t, c.Refresh(t.Context(), kind))
+			for _, list := range lists {
+				require.Equal(t, 2, e.sim.CallsOf(list), list)
+			}
+		}
+	})
+}
+
+func TestCatalogue_CachedReadsNeverAsk(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
+		read := func() int {
+			n := len(c.Sizes()) + len(c.Images()) + len(c.Partitions()) + len(c.Projects()) + len(c.Reservations()) + len(c.SizeImageConstraints())
+			for _, found := range []bool{
+				c.Image("ubuntu-24.04.20260101") != nil, c.Partition(simulator.DefaultPartition) != nil, c.Project(simulator.ProjectA) != nil,
+			} {
+				if found {
+					n++
+				}
+			}
+			return n
+		}
+		for kind := range listed {
+			require.False(t, c.Loaded(kind), kind)
+		}
+		require.Zero(t, read())
+		require.Empty(t, e.sim.Calls())
+		require.NoError(t, c.Refresh(t.Context(), metal.KindSize, metal.KindImage, metal.KindPartition, metal.KindProject))
+		calls := e.sim.Calls()
+		require.Len(t, calls, 6)
+		require.Equal(t, 2+6+1+2+3, read())
+		require.Equal(t, calls, e.sim.Calls())
+		require.True(t, slices.IsSortedFunc(c.Images(), func(a, b *metal.Image) int { return cmp.Compare(a.ID, b.ID) }))
+	})
+}
+
+func TestRefresh_ErrorSaysSinceWhen(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
+		stale := func(err error) *metal.StaleError {
+			t.Helper()
+			var s *metal.StaleError
+			require.ErrorAs(t, err, &s)
+			return s
+		}
+		restore := e.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultRefused})
+		require.Zero(t, stale(c.Refresh(t.Context(), metal.KindPartition)).Since, "it was never read")
+		require.False(t, c.Loaded(metal.KindPartition))
+		_, err := c.CurrentReservations(t.Context())
+		stale(err)
+		_, err = c.LookupLayouts(t.Context())
+		stale(err)
+		stale(c.RefreshProject(t.Context(), simulator.ProjectA))
+		restore()
+		time.Sleep(retryGap)
+		read := time.Now()
+		require.NoError(t, c.Refresh(t.Context(), metal.KindPartition))
+		time.Sleep(minGap)
+
+		e.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultRefused})
+		require.WithinDuration(t, read, stale(c.Refresh(t.Context(), metal.KindPartition)).Since, time.Second)
+		require.NotEmpty(t, c.Partitions(), "what is cached stays")
+		require.True(t, c.Loaded(metal.KindPartition))
+	})
+}
+
+// A read that hangs keeps no request for longer than look-ups may take, nor one that has ended.
+func TestRefresh_EndsInTime(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
+		e.transport.Answer(func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})
+		began := time.Now()
+		require.ErrorIs(t, c.Refresh(t.Context(), metal.KindPartition, metal.KindSize), metal.ErrTimeout)
+		require.Equal(t, lookupTimeout, time.Since(began), "lists are read at the same time")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began = time.Now()
+		require.ErrorIs(t, c.Refresh(ctx, metal.KindPartition), context.DeadlineExceeded)
+		require.Equal(t, time.Second, time.Since(began))
+		e.transport.Answer(nil)
+		time.Sleep(time.Minute)
+		require.NoError(t, c.Refresh(t.Context(), metal.KindPartition))
+	})
+}
+
+func TestRun_KeepsOnDemandListsFreshWhileTheyAreUsed(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go c.Run(ctx)
+		onDemand := []string{"project-list", "size-reservation-list", "size-image-constraint-list", "filesystemlayout-list"}
+		time.Sleep(time.Hour)
+		for _, list := range onDemand {
+			require.Zero(t, e.sim.CallsOf(list), "%s: at rest nothing is called", list)
+		}
+		require.Greater(t, e.sim.CallsOf("size-list"), 10)
+
+		_, err := c.LookupLayouts(ctx)
+		require.NoError(t, err)
+		require.NoError(t, c.Refresh(ctx, metal.KindProject, metal.KindSize))
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		for _, list := range onDemand {
+			require.Equal(t, 3, e.sim.CallsOf(list), "%s: at its use, 5 and 10 minutes later", list)
+		}
+
+		layouts, err := c.LookupLayouts(ctx)
+		require.NoError(t, err)
+		require.Len(t, layouts, 2)
+		require.Equal(t, 4, e.sim.CallsOf("filesystemlayout-list"), "what is an hour old is not the answer")
+		time.Sleep(time.Minute)
+		_, err = c.LookupLayouts(ctx)
+		require.NoError(t, err)
+		require.Equal(t, 4, e.sim.CallsOf("filesystemlayout-list"))
+	})
+}
+
+func TestRefreshProject_ShowsWhatIsUsed(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
+		used := func() *int64 { return c.Project(simulator.ProjectA).Machines.Used }
+		e.allocate(simulator.ProjectA)
+		require.NoError(t, c.Refresh(t.Context(), metal.KindProject))
+		require.Nil(t, used(), "lists do not show it")
+
+		ctx := c.WithAllowance(t.Context(), "team-a")
+		require.NoError(t, c.RefreshProject(ctx, simulator.ProjectA))
+		require.EqualValues(t, 1, *used())
+		require.Equal(t, "team-a", c.Project(simulator.ProjectA).Name)
+		e.allocate(simulator.ProjectA)
+		require.NoError(t, c.RefreshProject(ctx, simulator.ProjectA))
+		require.Equal(t, 1, e.sim.CallsOf("project-get"))
+		time.Sleep(powerTTL)
+		require.NoError(t, c.RefreshProject(ctx, simulator.ProjectA))
+		require.EqualValues(t, 2, *used())
+
+		time.Sleep(minGap)
+		require.NoError(t, c.Refresh(t.Context(), metal.KindProject))
+		require.EqualValues(t, 2, *used(), "a list takes nothing away")
+		for _, p := range c.Projects() {
+			require.Equal(t, p.ID == simulator.ProjectA, p.Machines.Used != nil)
+		}
+
+		require.NoError(t, c.RefreshProject(ctx, metaltest.NoSuchID))
+		require.Nil(t, c.Project(metaltest.NoSuchID))
+		for i := 0; ; i++ {
+			require.Less(t, i, lookupsPerRequest)
+			time.Sleep(powerTTL)
+			if err := c.RefreshProject(ctx, simulator.ProjectA); err != nil {
+				require.ErrorIs(t, err, errRequestLimit)
+				break
+			}
+		}
+	})
+}
