@@ -166,7 +166,7 @@ func (s *Store) place(r readOf) Scope {
 // watching has what a watch shows kept observed until stop is called.
 func (s *Store) watching(r readOf) (stop func()) {
 	if keeper, ok := s.refresher().(InterestKeeper); ok && s.kind != "" && !r.recordsOnly {
-		return keeper.Watching(s.scope(r))
+		return keeper.Watching(s.place(r))
 	}
 	return func() {}
 }

@@ -35,6 +35,9 @@ const (
 	firewallGroup     = "firewall.metal-stack.io"
 )
 
+// clusterScoped are the resources that are in no namespace.
+var clusterScoped = []string{"metalstackimages", "metalstackpartitions", "metalstacksizes"}
+
 // roleRow is a row of the table of roles in docs/tenancy.md.
 type roleRow struct {
 	resources, verbs []string
@@ -272,6 +275,9 @@ func request(ctx context.Context, config *rest.Config, verb, resource, namespace
 		plural, group = short, firewallGroup+"/v2"
 	}
 	collection := fmt.Sprintf("%s/apis/%s/namespaces/%s/%s", config.Host, group, namespace, plural)
+	if slices.Contains(clusterScoped, plural) {
+		collection = fmt.Sprintf("%s/apis/%s/%s", config.Host, group, plural)
+	}
 	one := collection + "/" + name
 	if subresource != "" {
 		one += "/" + subresource
