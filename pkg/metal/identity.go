@@ -15,6 +15,9 @@ const (
 	// TagNamespace and TagName are the object's.
 	TagNamespace = "infrastructure.cluster.x-k8s.io/namespace"
 	TagName      = "infrastructure.cluster.x-k8s.io/name"
+	// TagKind is the object's kind. It is on networks and addresses that objects claim for
+	// itself, and on no others.
+	TagKind = "infrastructure.cluster.x-k8s.io/kind"
 	// TagManagementCluster is the uid of the namespace kube-system.
 	TagManagementCluster = "infrastructure.cluster.x-k8s.io/management-cluster"
 	// TagCluster is metal-stack's own key for a cluster's id.

@@ -38,6 +38,27 @@ type Images interface {
 	NewestImage(alias string) *metal.Image
 }
 
+// Catalogue is what is known of what the metal-api offers at the moment. It answers nil for
+// what is not known, or not known yet.
+type Catalogue interface {
+	Size(id string) *metal.Size
+	Image(id string) *metal.Image
+	Partition(id string) *metal.Partition
+	Project(id string) *metal.Project
+	NewestImage(alias string) *metal.Image
+	Reservations() []*metal.Reservation
+	SizeImageConstraints() []*metal.SizeImageConstraint
+}
+
+// Capacities is how many machines there are at the moment.
+type Capacities interface {
+	// Capacities returns those of a partition, by size.
+	Capacities(partition string) []metal.Capacity
+	// AllocatedOf returns how many machines and firewalls a project has; of all partitions or
+	// sizes where those are empty.
+	AllocatedOf(project, partition, size string) int
+}
+
 // Bindings is which namespace is bound to which project at the moment.
 type Bindings interface {
 	Project(namespace string) (project string, bound bool)
@@ -52,6 +73,11 @@ type Source struct {
 	Images   Images
 	// Duplicates may be nil: none are shown then.
 	Duplicates Duplicates
+	// Catalogue and Capacities may be nil: nothing of them is shown then.
+	Catalogue  Catalogue
+	Capacities Capacities
+	// BoundProjects returns the projects that a namespace is bound to; nil: none is known.
+	BoundProjects func() []string
 	// Clock dates transitions that nothing in metal dates, as of metal that is not in the
 	// metal-api at all any more.
 	Clock clock.PassiveClock
@@ -75,3 +101,29 @@ func NewClusterProjector(s Source) *ClusterProjector { return &ClusterProjector{
 func NewMachineTemplateProjector(s Source) *MachineTemplateProjector {
 	return &MachineTemplateProjector{s.Sizes}
 }
+
+// NewProjectProjector returns the projector of MetalStackProject.
+func NewProjectProjector(s Source) *ProjectProjector {
+	return &ProjectProjector{readOnly{metal.KindProject}, s}
+}
+
+// NewPartitionProjector returns the projector of MetalStackPartition.
+func NewPartitionProjector(s Source) *PartitionProjector {
+	return &PartitionProjector{readOnly{metal.KindPartition}, s}
+}
+
+// NewSizeProjector returns the projector of MetalStackSize.
+func NewSizeProjector(s Source) *SizeProjector {
+	return &SizeProjector{readOnly{metal.KindSize}, s}
+}
+
+// NewImageProjector returns the projector of MetalStackImage.
+func NewImageProjector(s Source) *ImageProjector {
+	return &ImageProjector{readOnly{metal.KindImage}, s}
+}
+
+// NewNetworkProjector returns the projector of MetalStackNetwork.
+func NewNetworkProjector(s Source) *NetworkProjector { return &NetworkProjector{Source: s} }
+
+// NewIPProjector returns the projector of MetalStackIP.
+func NewIPProjector(s Source) *IPProjector { return &IPProjector{Source: s} }

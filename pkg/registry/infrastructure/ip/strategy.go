@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"context"
 
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -29,13 +28,14 @@ type (
 func Kind(_ *references.Validator) *registry.Kind[*object, spec, status] {
 	return &registry.Kind[*object, spec, status]{
 		Plural: Resource, Singular: "metalstackip", ShortNames: []string{"msip"},
-		New:       func() *object { return &object{} },
-		NewList:   func() runtime.Object { return &infrastructure.MetalStackIPList{} },
-		Spec:      func(o *object) *spec { return &o.Spec },
-		Status:    func(o *object) *status { return &o.Status },
-		HasMetal:  func(o *object) bool { return o.Status.Allocation.HasMetal() },
-		Deletion:  func(o *object) **infrastructure.Deletion { return &o.Status.Deletion },
-		Finalizer: infrastructure.IPFinalizer,
+		OutsideClusterAPI: true,
+		New:               func() *object { return &object{} },
+		NewList:           func() runtime.Object { return &infrastructure.MetalStackIPList{} },
+		Spec:              func(o *object) *spec { return &o.Spec },
+		Status:            func(o *object) *status { return &o.Status },
+		HasMetal:          func(o *object) bool { return o.Status.Allocation.HasMetal() },
+		Deletion:          func(o *object) **infrastructure.Deletion { return &o.Status.Deletion },
+		Finalizer:         infrastructure.IPFinalizer,
 		Prepare: func(_ context.Context, o, old *object) {
 			if old != nil {
 				o.Spec.Address = cmp.Or(o.Spec.Address, old.Spec.Address)
@@ -50,7 +50,7 @@ func Kind(_ *references.Validator) *registry.Kind[*object, spec, status] {
 		ValidateStatusUpdate: func(*object, *object) field.ErrorList { return nil },
 		ReadOnlyStatusFields: []string{"ready", "managed", "address", "networkID", "displayName", "description", "type", "users", "allocation", "deletion"},
 		SelectableFields:     selectableFields,
-		DeleteSelector:       fields.OneTermEqualSelector("status.managed", "true"),
+		DeleteSelector:       registry.ManagedClaimSelector,
 		Columns:              columns(),
 	}
 }
