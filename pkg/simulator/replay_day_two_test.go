@@ -16,9 +16,8 @@ import (
 )
 
 // TestReplay_Exchanges2 replays what was recorded second: images,
-// reinstallation, states, addresses, networks and projects, and what is refused.
-// Only recordings are kept that the simulator can be held to: capacity, reservations
-// and constraints it does not serve, or not as the metal-api does.
+// reinstallation, states, capacity, reservations, constraints, addresses, networks and
+// projects, and what is refused. Only recordings are kept that the simulator can be held to.
 func TestReplay_Exchanges2(t *testing.T) {
 	t.Parallel()
 	recordings := slices.DeleteFunc(loadRecordings(t, "testdata/exchanges-2"), func(rec *recording) bool {
@@ -66,6 +65,9 @@ func dayTwoScene() *scene {
 			{before: 148, at: "2026-11-28T16:53:10.591Z", do: asked("10")},
 			{before: 148, at: "2026-11-28T16:53:10.742Z", do: asked("4")},
 			{before: 148, at: "2026-11-28T16:53:10.825Z", do: asked("8")},
+			{before: 286, do: sentBoot(server("8"))},
+			// The second one of them booted, while the call in which it waits went on.
+			{before: 323, do: all(sentBoot(server("7")), sent(server("6"), "Crashed", "played crash"), sent(server("7"), "Crashed", ""))},
 			{before: 153, do: all(sent(server("6"), "Crashed", "played crash"), sent(server("8"), "PXE Booting", ""))},
 		},
 	}
@@ -77,6 +79,11 @@ func sent(machine, event, message string) func(testing.TB, *replay) {
 		require.NoError(t, r.sim.SendEvent(machine, event, message))
 		r.machines.skip(machine, event)
 	}
+}
+
+// sentBoot has a machine boot until it waits.
+func sentBoot(machine string) func(testing.TB, *replay) {
+	return all(sent(machine, "PXE Booting", ""), sent(machine, "Preparing", ""), sent(machine, "Registering", ""), sent(machine, "Waiting", ""))
 }
 
 // asked has a waiting machine change without a difference.
@@ -98,6 +105,16 @@ func playedHardware(v any) any {
 		}
 		if updated, ok := o["updated"].([]any); ok {
 			slices.SortFunc(updated, func(a, b any) int { return strings.Compare(a.(string), b.(string)) })
+		}
+		for _, field := range []string{"faultymachines", "othermachines"} {
+			if machines, ok := o[field].([]any); ok {
+				slices.SortFunc(machines, func(a, b any) int { return strings.Compare(a.(string), b.(string)) })
+			}
+		}
+		if servers, ok := o["servers"].([]any); ok {
+			slices.SortFunc(servers, func(a, b any) int {
+				return strings.Compare(a.(object)["size"].(string), b.(object)["size"].(string))
+			})
 		}
 		if ipmi, ok := o["ipmi"].(object); ok {
 			for _, field := range []string{"address", "mac", "user", "password", "fru", "bmcversion"} {

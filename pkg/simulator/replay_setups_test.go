@@ -71,6 +71,8 @@ var changes = map[string]func(*http.Request){
 	"reinstall-no-body":     withContentType,
 	"network-find-no-body":  withContentType,
 
+	"capacity-no-body": withContentType,
+
 	"power-on-no-body":              withContentType,
 	"power-off-no-body":             withContentType,
 	"led-on-no-description":         withContentType,

@@ -67,10 +67,12 @@ func (s *Simulator) partitionCapacity(c *call) (int, any, error) {
 		if caps[m.partition] == nil {
 			caps[m.partition] = map[string]*wire.ServerCapacity{}
 		}
-		k := caps[m.partition][m.size]
+		// One that has no size yet is counted as one of the size unknown (2/146).
+		size := or(m.size, "unknown")
+		k := caps[m.partition][size]
 		if k == nil {
-			k = &wire.ServerCapacity{Size: m.size}
-			caps[m.partition][m.size] = k
+			k = &wire.ServerCapacity{Size: size}
+			caps[m.partition][size] = k
 		}
 		s.countMachine(k, n)
 		if m.alloc != nil {

@@ -40,6 +40,7 @@ type listCache[T any] struct {
 	reading      chan struct{} // closed when the read in flight has ended; nil: none
 	began        time.Time     // when that was begun
 	used         time.Time     // when it was used last, of one that is read on demand
+	watchers     int           // how many use it until they say so
 }
 
 func newListCache[T any](c clock.WithTicker, entity string, load func(context.Context) ([]*T, error), id func(*T) string) *listCache[T] {
@@ -156,6 +157,19 @@ func (l *listCache[T]) recent(ctx context.Context) ([]*T, error) {
 	return l.cached, nil
 }
 
+// watch keeps the list in use until stop is called.
+func (l *listCache[T]) watch() (stop func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.watchers++
+	return sync.OnceFunc(func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.watchers--
+		l.used = l.clock.Now()
+	})
+}
+
 // isLoaded reports whether the list was read once.
 func (l *listCache[T]) isLoaded() bool {
 	l.mu.Lock()
@@ -183,7 +197,7 @@ func unavailable(entity, wanted string, since time.Time, cause error) error {
 func (l *listCache[T]) refreshIfDue() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.onDemand && (l.used.IsZero() || l.clock.Since(l.used) >= usedInterval) {
+	if l.onDemand && l.watchers == 0 && (l.used.IsZero() || l.clock.Since(l.used) >= usedInterval) {
 		return
 	}
 	if l.loaded.IsZero() || l.clock.Since(l.loaded) >= refreshInterval {

@@ -12,6 +12,7 @@ import (
 // refreshable is a list that is shown.
 type refreshable interface {
 	refresh(ctx context.Context) error
+	watch() (stop func())
 	isLoaded() bool
 }
 
@@ -41,6 +42,20 @@ func (c *Catalogue) Loaded(kind metal.RefKind) bool {
 	return true
 }
 
+// Watching keeps the lists that objects of a kind are made of fresh until stop is called, and for a
+// while after that.
+func (c *Catalogue) Watching(kind metal.RefKind) (stop func()) {
+	var stops []func()
+	for _, l := range c.listsOf(kind) {
+		stops = append(stops, l.watch())
+	}
+	return func() {
+		for _, stop := range stops {
+			stop()
+		}
+	}
+}
+
 // Refresh reads the lists again that objects of some kinds are made of, for consistent reads. A
 // list that was read within its minimal interval, which is 5 s or a hundred times what it took,
 // is not read again. When it returns, changes were reported. The error is a *metal.StaleError.
@@ -53,38 +68,50 @@ func (c *Catalogue) Refresh(ctx context.Context, kinds ...metal.RefKind) error {
 			lists[l] = true
 		}
 	}
-	var (
-		wg    sync.WaitGroup
-		mu    sync.Mutex
-		stale error
-	)
+	reads := make([]func(context.Context) error, 0, len(lists))
 	for l := range lists {
-		wg.Go(func() {
-			if err := l.refresh(ctx); err != nil {
-				mu.Lock()
-				stale = err
-				mu.Unlock()
-			}
-		})
+		reads = append(reads, l.refresh)
 	}
-	wg.Wait()
-	if stale != nil {
-		return stale
+	if err := inParallel(ctx, reads...); err != nil {
+		return err
 	}
 	return c.report(ctx)
 }
 
 // RefreshProject reads one project with what is used of its quotas, unless that was done within
-// the last 3 s. It counts against the limits of look-ups. When it returns, changes were reported.
-// The error is a *metal.StaleError. A project that the metal-api does not know is no error.
+// the last 3 s, and the reservations as Refresh does. The former counts against the limits of
+// look-ups. When it returns, changes were reported. The error is a *metal.StaleError. A project
+// that the metal-api does not know is no error.
 //
 // RefreshProject must not be called by what OnChanged has called.
 func (c *Catalogue) RefreshProject(ctx context.Context, id string) error {
-	if _, err := c.project.lookup(ctx, id); err != nil {
-		_, at := c.project.cached(id)
-		return &metal.StaleError{Since: at, Cause: err}
+	project := func(ctx context.Context) error {
+		if _, err := c.project.lookup(ctx, id); err != nil {
+			_, at := c.project.cached(id)
+			return &metal.StaleError{Since: at, Cause: err}
+		}
+		return nil
+	}
+	if err := inParallel(ctx, project, c.reservations.refresh); err != nil {
+		return err
 	}
 	return c.report(ctx, id)
+}
+
+// inParallel returns the first error in the order of reads.
+func inParallel(ctx context.Context, reads ...func(context.Context) error) error {
+	errs := make([]error, len(reads))
+	var wg sync.WaitGroup
+	for i, read := range reads {
+		wg.Go(func() { errs[i] = read(ctx) })
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // CurrentReservations returns the reservations as they were within the minimal interval, or an

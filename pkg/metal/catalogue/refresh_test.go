@@ -157,6 +157,17 @@ func TestRun_KeepsOnDemandListsFreshWhileTheyAreUsed(t *testing.T) {
 			require.Equal(t, 3, e.sim.CallsOf(list), "%s: at its use, 5 and 10 minutes later", list)
 		}
 
+		stop := c.Watching(metal.KindPartition)
+		before := e.sim.CallsOf("size-reservation-list")
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		require.Equal(t, before+12, e.sim.CallsOf("size-reservation-list"), "every 5 minutes while it is watched")
+		stop()
+		stop()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		require.Equal(t, before+12+3, e.sim.CallsOf("size-reservation-list"))
+
 		layouts, err := c.LookupLayouts(ctx)
 		require.NoError(t, err)
 		require.Len(t, layouts, 2)
@@ -193,6 +204,12 @@ func TestRefreshProject_ShowsWhatIsUsed(t *testing.T) {
 		for _, p := range c.Projects() {
 			require.Equal(t, p.ID == simulator.ProjectA, p.Machines.Used != nil)
 		}
+
+		_, err := e.sim.ReserveSize(simulator.ProjectA, simulator.SmallSize, simulator.DefaultPartition, 1)
+		require.NoError(t, err)
+		time.Sleep(minGap)
+		require.NoError(t, c.RefreshProject(ctx, simulator.ProjectA))
+		require.Len(t, c.Reservations(), 1, "what is reserved for it is shown with it")
 
 		require.NoError(t, c.RefreshProject(ctx, metaltest.NoSuchID))
 		require.Nil(t, c.Project(metaltest.NoSuchID))

@@ -89,11 +89,14 @@ func (r recording) classOf() class {
 }
 
 // foreign are recordings of writes that the client never makes: to projects,
-// images, and updates, and of reads of issues and of many controllers.
+// images, reservations and constraints, and updates, and of reads of capacity, of issues and of
+// many controllers.
 func (r recording) foreign() bool {
 	return strings.HasPrefix(r.Path, "/v1/project") && r.Method != "GET" ||
 		strings.HasPrefix(r.Path, "/v1/image") && r.Method == "DELETE" ||
 		r.Method == "POST" && slices.Contains([]string{"/v1/machine", "/v1/network"}, r.Path) ||
+		strings.HasPrefix(r.Path, "/v1/size/reservations") || strings.HasPrefix(r.Path, "/v1/size-image-constraint") ||
+		strings.HasPrefix(r.Path, "/v1/partition/capacity") ||
 		strings.HasPrefix(r.Path, "/v1/tenant") ||
 		strings.HasPrefix(r.Path, "/v1/machine/ipmi") || strings.HasPrefix(r.Path, "/v1/machine/issues") || r.Path == "/v1/health" || r.Path == "/v1/nosuchthing" ||
 		r.Method == "DELETE" && strings.HasPrefix(r.Path, "/v1/network/") && !strings.HasPrefix(r.Path, "/v1/network/free/") ||

@@ -51,6 +51,8 @@ func TestWrite_IsNotSentBehindClosedFence(t *testing.T) {
 		require.Empty(t, e.sim.Calls())
 		_, err = fenced.Machine(ctx, id)
 		require.NoError(t, err, "reads need no fence")
+		_, err = fenced.Project(ctx, simulator.ProjectA)
+		require.NoError(t, err)
 		_, err = fenced.PowerState(ctx, id)
 		require.NoError(t, err)
 		_, err = fenced.ConsolePassword(ctx, id, "ticket 4711: no ssh")
