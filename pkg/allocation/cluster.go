@@ -19,7 +19,7 @@ type clusterRecord struct {
 	*infrastructure.MetalStackCluster
 }
 
-var _ record = &clusterRecord{}
+var _ provisionedRecord = &clusterRecord{}
 
 func newClusterRecords(r Records[*infrastructure.MetalStackCluster]) recordStore[*clusterRecord] {
 	return recordAdapter[*infrastructure.MetalStackCluster, *clusterRecord]{r, newClusterRecord}

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
@@ -127,6 +128,9 @@ func (o *clusterOperation) adoptAddress(ctx context.Context, host string) error 
 		if err := o.checkAddressUnreferenced(ctx, ip); err != nil {
 			return err
 		}
+		if err := o.checkClaimOfAddress(ctx, ip, uid); err != nil {
+			return err
+		}
 		again, err := o.findProjectAddress(ctx, address)
 		if err == nil && (again == nil || again.AllocationUUID != ip.AllocationUUID) {
 			err = refuse(http.StatusConflict, "spec.controlPlaneEndpoint.host: address %s was released meanwhile: retry", host)
@@ -146,9 +150,14 @@ func (o *clusterOperation) adoptAddress(ctx context.Context, host string) error 
 // management cluster a cluster of the same name may still use it.
 func (o *clusterOperation) adoptedAddressIdentity(ctx context.Context, ip *metal.IP) (types.UID, error) {
 	tag := func(key string) string { value, _ := metal.TagValue(ip.Tags, key); return value }
-	if ip.UID() == "" || tag(metal.TagManagementCluster) != LabelValue(o.p.opts.ManagementCluster) ||
-		!o.isOwnName(tag(metal.TagNamespace), tag(metal.TagName)) {
+	if tag(metal.TagManagementCluster) != LabelValue(o.p.opts.ManagementCluster) || !o.isOwn(tag) {
 		return o.identity.uid, nil
+	}
+	switch claim, err := o.p.ipClaim(ctx, func(r *ipRecord) bool { return r.refersTo(ip.Address, ip.UID()) }); {
+	case err != nil:
+		return "", refusalOf(err)
+	case claim != nil:
+		return o.identity.uid, nil // It is released with the claim.
 	}
 	never := func(*clusterRecord) bool { return false }
 	switch found, err := o.anyOtherCluster(ctx, refersTo(ip.UID(), hasAddress(ip.Address), never)); {
@@ -167,14 +176,34 @@ func (o *clusterOperation) adoptedAddressIdentity(ctx context.Context, ip *metal
 	return o.identity.uid, nil
 }
 
-// findProjectAddress returns an address, nil if it is not the project's.
+// checkClaimOfAddress refuses an address whose claim is being released, and one that a claim
+// has by now, if the cluster would free it.
+func (o *clusterOperation) checkClaimOfAddress(ctx context.Context, ip *metal.IP, uid types.UID) error {
+	own := ip.UID() == LabelValue(string(uid))
+	switch claim, err := o.p.ipClaim(ctx, func(r *ipRecord) bool {
+		releasing := r.allocation().Phase == infrastructure.AllocationReleasing && !r.allocation().Adopted
+		return r.refersTo(ip.Address, ip.UID()) && (own || releasing)
+	}); {
+	case err != nil:
+		return refusalOf(err)
+	case claim != nil:
+		return refuse(http.StatusConflict, "spec.controlPlaneEndpoint.host: address %s is being adopted or released by a MetalStackIP: retry", ip.Address)
+	}
+	return nil
+}
+
 func (o *clusterOperation) findProjectAddress(ctx context.Context, address netip.Addr) (*metal.IP, error) {
-	found, err := o.p.opts.Metal.FindIPs(ctx, metal.IPQuery{Address: address.String(), Project: o.project})
+	return o.p.findProjectAddress(ctx, o.project, address)
+}
+
+// findProjectAddress returns an address, nil if it is not the project's.
+func (p *Protocol) findProjectAddress(ctx context.Context, project string, address netip.Addr) (*metal.IP, error) {
+	found, err := p.opts.Metal.FindIPs(ctx, metal.IPQuery{Address: address.String(), Project: project})
 	if err != nil {
 		return nil, refusalOf(err)
 	}
 	for _, ip := range found {
-		if ip.Address == address.String() && ip.Project == o.project {
+		if ip.Address == address.String() && ip.Project == project {
 			return ip, nil
 		}
 	}

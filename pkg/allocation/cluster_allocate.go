@@ -83,20 +83,11 @@ func (o *clusterOperation) recordAllocated(ctx context.Context) (*clusterRecord,
 	return c, err
 }
 
-// beginAdoption records the attempt to adopt the network or address that the spec
-// names, under the identity uid, and calls check. If check refuses, the cluster
-// keeps the identity that it had. check is called after the attempt was recorded,
-// so that of two clusters that name the same at least one sees the other. After the
-// other records, check reads the network or address again: another cluster may have
-// released it before those were read.
+// beginAdoption is that of an operation; the identity may be the cluster id, too.
 func (o *clusterOperation) beginAdoption(ctx context.Context, what string, uid types.UID, check func(ctx context.Context) error) error {
 	before := o.identity.uid
 	o.setIdentity(uid)
-	if err := o.beginAttempt(ctx); err != nil {
-		return err
-	}
-	o.p.crashPoint(what + "/begun")
-	err := check(ctx)
+	err := o.operation.beginAdoption(ctx, what, uid, check)
 	if err != nil {
 		o.setIdentity(before)
 	}

@@ -32,19 +32,23 @@ func (a networkAllocator) find(ctx context.Context) (*metal.Network, bool, error
 }
 
 func (a networkAllocator) allocate(ctx context.Context) (*metal.Network, error) {
-	r := metal.NetworkRequest{
+	return a.p.opts.Metal.AllocateNetwork(ctx, networkRequest(a.spec.PrivateNetwork, metal.NetworkRequest{
 		Project: a.project, Partition: a.spec.Partition, Name: a.ref.name,
 		Description: "MetalStackCluster " + a.ref.namespace + "/" + a.ref.name,
 		Labels:      a.p.identityLabels(a.identity),
-	}
-	if n := a.spec.PrivateNetwork; n != nil {
-		r.Lengths = prefixLengths(n.PrefixLengths)
+	}))
+}
+
+// networkRequest returns a request with the addresses that a spec asks for, if it does.
+func networkRequest(addresses *infrastructure.PrivateNetwork, r metal.NetworkRequest) metal.NetworkRequest {
+	if addresses != nil {
+		r.Lengths = prefixLengths(addresses.PrefixLengths)
 		// Without one, the network gets those of the super network.
-		if len(n.AddressFamilies) == 1 {
-			r.AddressFamily = n.AddressFamilies[0]
+		if len(addresses.AddressFamilies) == 1 {
+			r.AddressFamily = addresses.AddressFamilies[0]
 		}
 	}
-	return a.p.opts.Metal.AllocateNetwork(ctx, r)
+	return r
 }
 
 // prefixLengths are lengths of prefixes in the metal-api's terms; nil if there are none.
@@ -62,27 +66,30 @@ func prefixLengths(l infrastructure.PrefixLengths) map[string]int64 {
 	return lengths
 }
 
-// checkOrAdopt refuses addresses that the partition does not have: the metal-api refuses
+func (a networkAllocator) checkOrAdopt(ctx context.Context) (none *metal.Network, ok bool, err error) {
+	return nil, false, a.p.checkPrivateNetwork(ctx, a.spec.PrivateNetwork, a.spec.Partition, privateNetworkSpecPath)
+}
+
+// checkPrivateNetwork refuses addresses that the partition does not have: the metal-api refuses
 // their lengths only while it takes a prefix (docs/metal-api.md, Q68), and an address family
 // that it has no length for is left out.
-func (a networkAllocator) checkOrAdopt(ctx context.Context) (none *metal.Network, ok bool, err error) {
-	wanted := a.spec.PrivateNetwork
+func (p *Protocol) checkPrivateNetwork(ctx context.Context, wanted *infrastructure.PrivateNetwork, partition string, path *field.Path) error {
 	if wanted == nil {
-		return nil, false, nil
+		return nil
 	}
-	found, err := a.p.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{Partition: a.spec.Partition, PrivateSuper: true})
+	found, err := p.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{Partition: partition, PrivateSuper: true})
 	if err != nil {
-		return nil, false, refusalOf(err)
+		return refusalOf(err)
 	}
 	for _, super := range found {
-		if !super.PrivateSuper || super.Partition != a.spec.Partition {
+		if !super.PrivateSuper || super.Partition != partition {
 			continue
 		}
-		if errs := validation.ValidatePrivateNetworkIn(wanted, super.Prefixes, super.ChildPrefixLengths, privateNetworkSpecPath); len(errs) > 0 {
-			return nil, false, refuseField(errs[0])
+		if errs := validation.ValidatePrivateNetworkIn(wanted, super.Prefixes, super.ChildPrefixLengths, path); len(errs) > 0 {
+			return refuseField(errs[0])
 		}
 	}
-	return nil, false, nil
+	return nil
 }
 
 func errNoPartition() error {
@@ -167,17 +174,25 @@ func (o *clusterOperation) adoptNetwork(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	claimed, err := o.p.networkClaim(ctx, func(r *networkRecord) bool { return r.refersTo(n.ID, n.UID()) })
+	if err != nil {
+		return refusalOf(err)
+	}
 	uid := o.identity.uid
-	own := n.UID() != "" && o.isOwnName(n.Labels[metal.TagNamespace], n.Labels[metal.TagName])
+	own := claimed == nil && o.isOwn(func(key string) string { return n.Labels[key] })
 	if own {
 		uid = types.UID(n.UID())
 	}
-	// Metal of the cluster may carry the id that its network does.
-	if id := n.Labels[metal.TagCluster]; o.clusterID == "" && !n.Shared && len(utilvalidation.IsValidLabelValue(id)) == 0 {
+	// Metal of the cluster may carry the id that its network does, unless several clusters
+	// have the network.
+	if id := n.Labels[metal.TagCluster]; o.clusterID == "" && !n.Shared && claimed == nil && len(utilvalidation.IsValidLabelValue(id)) == 0 {
 		o.clusterID = id
 	}
 	if err := o.beginAdoption(ctx, "network", uid, func(ctx context.Context) error {
 		if err := o.checkNetworkUnreferenced(ctx, n); err != nil {
+			return err
+		}
+		if err := o.checkNotClaimed(ctx, n, own); err != nil {
 			return err
 		}
 		_, err := o.findProjectNetwork(ctx, id)
@@ -201,9 +216,30 @@ func (o *clusterOperation) findProjectNetwork(ctx context.Context, id string) (*
 	return n, nil
 }
 
-// checkNetworkUnreferenced refuses a network that is another cluster's.
+// checkNotClaimed refuses a network that a claim has by now, if the cluster would free it.
+func (o *clusterOperation) checkNotClaimed(ctx context.Context, n *metal.Network, own bool) error {
+	if !own {
+		return nil
+	}
+	switch claim, err := o.p.networkClaim(ctx, func(r *networkRecord) bool { return r.refersTo(n.ID, n.UID()) }); {
+	case err != nil:
+		return refusalOf(err)
+	case claim != nil:
+		return refuse(http.StatusConflict, "spec.privateNetworkID: network %s is being adopted by a MetalStackNetwork: retry", n.ID)
+	}
+	return nil
+}
+
+// checkNetworkUnreferenced refuses a network that is another cluster's. One that a claim of the
+// namespace holds is for several clusters.
 func (o *clusterOperation) checkNetworkUnreferenced(ctx context.Context, n *metal.Network) error {
 	if n.Shared {
+		return nil
+	}
+	switch shared, err := o.p.holdsNetwork(ctx, o.ref.namespace, n.ID); {
+	case err != nil:
+		return refusalOf(err)
+	case shared:
 		return nil
 	}
 	wants := func(c *clusterRecord) bool { return c.Spec.PrivateNetworkID == n.ID }
@@ -211,12 +247,7 @@ func (o *clusterOperation) checkNetworkUnreferenced(ctx context.Context, n *meta
 	case err != nil:
 		return refusalOf(err)
 	case found:
-		return refuseField(field.Invalid(privateNetworkPath, n.ID, "belongs to another MetalStackCluster: must be a network that no other one has, or omitted to have one allocated"))
+		return refuseField(field.Invalid(privateNetworkPath, n.ID, "belongs to another MetalStackCluster: must be a network that no other one has, or that a MetalStackNetwork of the namespace holds, or omitted to have one allocated"))
 	}
 	return nil
-}
-
-// isOwnName reports whether an identity is that of an object of our name.
-func (o *clusterOperation) isOwnName(namespace, name string) bool {
-	return namespace == LabelValue(o.ref.namespace) && name == LabelValue(o.ref.name)
 }

@@ -259,8 +259,21 @@ func (o *clusterOperation) releaseNetwork(ctx context.Context, a *infrastructure
 		return nil
 	}
 	network := networkFreer{o, a.NetworkID}
+	if err := o.p.awaitNetworkEmpty(ctx, network.ownership); err != nil {
+		return err
+	}
+	if _, err := ensureFreed(ctx, o.p, network, inFlightUntil, time.Time{}); err != nil {
+		return err
+	}
+	o.p.opts.Observer.LearnFreed(metal.Ref{Kind: metal.KindNetwork, ID: a.NetworkID})
+	return nil
+}
+
+// awaitNetworkEmpty returns a moment after a read found nothing in a network, or that it is not
+// owned any more.
+func (p *Protocol) awaitNetworkEmpty(ctx context.Context, ownership func(ctx context.Context) (ownership, error)) error {
 	for reads := 1; ; reads++ {
-		whose, err := network.ownership(ctx)
+		whose, err := ownership(ctx)
 		if err == nil && whose != owned {
 			break
 		}
@@ -270,18 +283,14 @@ func (o *clusterOperation) releaseNetwork(ctx context.Context, a *infrastructure
 		// An address is gone from the list a moment before it is back in its
 		// prefix, and a dual-stack network that is freed in between is wrecked
 		// for good (docs/metal-api.md, Q50).
-		if pauseErr := o.p.pause(ctx, o.p.timing.NetworkFreeDelay); pauseErr != nil {
+		if pauseErr := p.pause(ctx, p.timing.NetworkFreeDelay); pauseErr != nil {
 			return pauseErr
 		}
 		if err == nil {
 			break
 		}
 	}
-	o.p.crashPoint("network/empty")
-	if _, err := ensureFreed(ctx, o.p, network, inFlightUntil, time.Time{}); err != nil {
-		return err
-	}
-	o.p.opts.Observer.LearnFreed(metal.Ref{Kind: metal.KindNetwork, ID: a.NetworkID})
+	p.crashPoint("network/empty")
 	return nil
 }
 
@@ -296,7 +305,7 @@ var _ freer = networkFreer{}
 func (f networkFreer) what() string { return "network" }
 
 func (f networkFreer) ownership(ctx context.Context) (ownership, error) {
-	return f.networkOwnership(ctx, f.id)
+	return f.p.networkOwnership(ctx, f.project, f.identity.uid, f.id)
 }
 
 func (f networkFreer) begin(ctx context.Context) error { return f.beginRelease(ctx, f.p.recordTime()) }
@@ -306,10 +315,10 @@ func (f networkFreer) free(ctx context.Context) error {
 	return err
 }
 
-// networkOwnership also refuses a network that still has machines or addresses, of
-// whatever family.
-func (o *clusterOperation) networkOwnership(ctx context.Context, id string) (ownership, error) {
-	found, err := o.p.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{ID: id})
+// networkOwnership says whose a network is, of an object of the project with the identity uid.
+// It refuses one that still has machines or addresses, of whatever family.
+func (p *Protocol) networkOwnership(ctx context.Context, project string, uid types.UID, id string) (ownership, error) {
+	found, err := p.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{ID: id})
 	if err != nil {
 		return owned, err
 	}
@@ -322,17 +331,17 @@ func (o *clusterOperation) networkOwnership(ctx context.Context, id string) (own
 	switch {
 	case n == nil:
 		return absent, nil
-	case n.Project != o.project || n.UID() != LabelValue(string(o.identity.uid)):
+	case n.Project != project || n.UID() != LabelValue(string(uid)):
 		return foreign, nil
 	}
-	machines, err := o.p.opts.Metal.FindMachines(ctx, metal.MachineQuery{Networks: []string{id}})
+	machines, err := p.opts.Metal.FindMachines(ctx, metal.MachineQuery{Networks: []string{id}})
 	if err != nil {
 		return owned, err
 	}
 	if len(machines) > 0 {
 		return owned, refuse(http.StatusConflict, "private network %s is in use by %d machines", id, len(machines))
 	}
-	addresses, err := o.p.opts.Metal.FindIPs(ctx, metal.IPQuery{Network: id})
+	addresses, err := p.opts.Metal.FindIPs(ctx, metal.IPQuery{Network: id})
 	if err != nil {
 		return owned, err
 	}

@@ -4,7 +4,6 @@ package allocation
 
 import (
 	"context"
-	"net/http"
 	"slices"
 	"time"
 
@@ -40,14 +39,6 @@ func (o *clusterOperation) releaseServiceAddresses(ctx context.Context, network 
 		}
 	}
 	return false, nil
-}
-
-// refuseUntil is why a release waits for calls whose answers were lost.
-func (o *clusterOperation) refuseUntil(until time.Time) error {
-	return &refusal{
-		code: http.StatusServiceUnavailable, reason: infrastructure.ReasonReleaseUncertain, retryAfter: max(until.Sub(o.p.clock.Now()), time.Second),
-		message: "the answer to a request for an address of a Service was lost, and it may still be in progress: retrying",
-	}
 }
 
 // releaseServiceAddress frees an address that only Services of the cluster have, or removes
@@ -107,7 +98,10 @@ func (o *clusterOperation) hasRunningMachines(ctx context.Context, network strin
 		return false, nil
 	}
 	networks, err := o.p.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{ID: network})
-	shared := slices.ContainsFunc(networks, func(n *metal.Network) bool { return n.ID == network && n.Shared })
+	if err != nil || slices.ContainsFunc(networks, func(n *metal.Network) bool { return n.ID == network && n.Shared }) {
+		return false, err
+	}
+	shared, err := o.p.holdsNetwork(ctx, o.ref.namespace, network)
 	return !shared, err
 }
 
@@ -125,7 +119,7 @@ func (o *clusterOperation) serviceAddresses(ctx context.Context) ([]*metal.IP, e
 
 // services are the Services of the cluster, by its cluster id.
 func (o *clusterOperation) services() *serviceCluster {
-	return &serviceCluster{o.p, o.identity.cluster, o.project}
+	return &serviceCluster{o.p, o.identity.cluster, o.project, o.ref.namespace}
 }
 
 func (o *clusterOperation) freeServiceAddress(ctx context.Context, ip *metal.IP, inFlightUntil time.Time) (ownership, error) {

@@ -282,6 +282,7 @@ func (env *environment) requireReleasesAll(p *Protocol) {
 		env.whileClockAdvances(func() { _, err = p.ReleaseCluster(env.context(), c.Namespace, c.Name, c.UID) })
 		require.NoError(env.t, err)
 	}
+	env.releaseClaims(p)
 	env.requireNothingAllocated()
 	env.requireNoSecrets()
 }

@@ -157,7 +157,7 @@ func (o *clusterOperation) dryRunRelease(ctx context.Context, a *infrastructure.
 		}
 	}
 	if a.NetworkID != "" && !a.NetworkAdopted {
-		_, err := o.networkOwnership(ctx, a.NetworkID)
+		_, err := o.p.networkOwnership(ctx, o.project, o.identity.uid, a.NetworkID)
 		return asRefusal(err)
 	}
 	return nil

@@ -47,6 +47,8 @@ type environment struct {
 	machines  *memRecords[*infrastructure.MetalStackMachine]
 	firewalls *memRecords[*infrastructure.MetalStackFirewall]
 	clusters  *memRecords[*infrastructure.MetalStackCluster]
+	networks  *memRecords[*infrastructure.MetalStackNetwork]
+	ips       *memRecords[*infrastructure.MetalStackIP]
 	bindings  *tenancy.Static
 	logs      *logBuffer
 	p         *Protocol
@@ -66,6 +68,8 @@ func newEnvironment(t testing.TB) *environment {
 	env.machines = newMemRecords[*infrastructure.MetalStackMachine](machineResource, projection.NewMachineProjector(source))
 	env.firewalls = newMemRecords[*infrastructure.MetalStackFirewall](firewallResource, projection.NewFirewallProjector(source))
 	env.clusters = newMemRecords[*infrastructure.MetalStackCluster](clusterResource, projection.NewClusterProjector(source))
+	env.networks = newMemRecords[*infrastructure.MetalStackNetwork](networkResource, recordsAsTheyAre{})
+	env.ips = newMemRecords[*infrastructure.MetalStackIP](ipResource, recordsAsTheyAre{})
 	env.p = env.newProtocol()
 	return env
 }
@@ -75,7 +79,7 @@ func (env *environment) newProtocol() *Protocol { return env.newProtocolWith(env
 
 func (env *environment) newProtocolWith(api Metal) *Protocol {
 	p := New(Options{
-		Machines: env.machines, Firewalls: env.firewalls, Clusters: env.clusters,
+		Machines: env.machines, Firewalls: env.firewalls, Clusters: env.clusters, Networks: env.networks, IPs: env.ips,
 		Metal: api, Observer: env.observer, Bindings: env.bindings, ManagementCluster: managementCluster, Clock: env.clock,
 	})
 	env.t.Cleanup(func() {

@@ -159,7 +159,7 @@ func (ref objectRef) statusOf(r *refusal) *apierrors.StatusError {
 	}[r.code]
 	details := &metav1.StatusDetails{Group: ref.resource.Group, Kind: ref.resource.Resource, Name: ref.name}
 	// The controller that asked for the operation sets a condition with the reason.
-	if reason := r.reasonOrDefault(""); reason == infrastructure.ReasonMetalAPIUnavailable {
+	if reason := r.reasonOrDefault(""); reason == infrastructure.ReasonMetalAPIUnavailable || reason == infrastructure.ReasonInUse {
 		details.Causes = []metav1.StatusCause{{Type: metav1.CauseType(reason), Message: r.message}}
 	}
 	return &apierrors.StatusError{ErrStatus: metav1.Status{

@@ -22,6 +22,10 @@ var (
 	publicNetworkPath          = specPath.Child("publicNetworkID")
 	clusterIDPath              = specPath.Child("clusterID")
 	endpointHostPath           = specPath.Child("controlPlaneEndpoint", "host")
+	addressesPath              = specPath.Child("addresses")
+	networkIDPath              = specPath.Child("networkID")
+	addressPath                = specPath.Child("address")
+	addressFamilyPath          = specPath.Child("addressFamily")
 	providerIDPath             = specPath.Child("providerID")
 	imagePath                  = specPath.Child("image")
 	machineTypePath            = specPath.Child("machineType")
@@ -80,14 +84,17 @@ func (a networkAllocator) specField(f metal.RequestField) (*field.Path, any) {
 	case metal.FieldPartition:
 		return partitionPath, a.spec.Partition
 	}
-	if a.spec.PrivateNetwork == nil {
-		return nil, nil
-	}
-	switch f {
-	case metal.FieldLengths:
-		return privateNetworkSpecPath.Child("prefixLengths"), omitted
-	case metal.FieldAddressFamily:
-		return privateNetworkSpecPath.Child("addressFamilies"), omitted
+	return privateNetworkField(f, a.spec.PrivateNetwork, privateNetworkSpecPath)
+}
+
+// privateNetworkField is specField for the addresses of a network, at path.
+func privateNetworkField(f metal.RequestField, addresses *infrastructure.PrivateNetwork, path *field.Path) (*field.Path, any) {
+	switch {
+	case addresses == nil:
+	case f == metal.FieldLengths:
+		return path.Child("prefixLengths"), omitted
+	case f == metal.FieldAddressFamily:
+		return path.Child("addressFamilies"), omitted
 	}
 	return nil, nil
 }

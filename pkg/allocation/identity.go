@@ -19,6 +19,9 @@ import (
 type identity struct {
 	uid             types.UID
 	namespace, name string
+	// kind is set for what objects claim for itself: networkKind or ipKind. Objects of
+	// other kinds may have the same name.
+	kind string
 	// cluster is the cluster id of the MetalStackCluster, if there is one.
 	cluster string
 }
@@ -31,6 +34,9 @@ func (p *Protocol) identityLabels(id identity) map[string]string {
 		metal.TagName:              LabelValue(id.name),
 		metal.TagManagementCluster: LabelValue(p.opts.ManagementCluster),
 	}
+	if id.kind != "" {
+		labels[metal.TagKind] = id.kind
+	}
 	if id.cluster != "" {
 		labels[metal.TagCluster] = LabelValue(id.cluster)
 	}
@@ -41,7 +47,7 @@ func (p *Protocol) identityLabels(id identity) map[string]string {
 func (p *Protocol) identityTags(id identity) []string {
 	labels := p.identityLabels(id)
 	tags := make([]string, 0, len(labels))
-	for _, key := range []string{metal.TagUID, metal.TagNamespace, metal.TagName, metal.TagManagementCluster, metal.TagCluster} {
+	for _, key := range []string{metal.TagUID, metal.TagNamespace, metal.TagName, metal.TagKind, metal.TagManagementCluster, metal.TagCluster} {
 		if value, ok := labels[key]; ok {
 			tags = append(tags, metal.Tag(key, value))
 		}

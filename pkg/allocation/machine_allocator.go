@@ -53,6 +53,9 @@ func (a *machineAllocator) checkOrAdopt(ctx context.Context) (*metal.Machine, bo
 			return nil, false, err
 		}
 	}
+	if err := a.p.checkNetworksNotReleasing(ctx, a.plan.networks...); err != nil {
+		return nil, false, err
+	}
 	id := a.plan.machineID
 	if id == "" {
 		return nil, false, nil
@@ -109,7 +112,7 @@ func (a *machineAllocator) checkComplete() error {
 	case len(a.userData) > 0:
 	case secret != nil:
 		return refuseField(field.Required(userDataPath, fmt.Sprintf("must be the data of Secret %q, which spec.userData names", secret.Name)))
-	case a.claim.controller && !a.p.opts.Standalone:
+	case a.claim.controller != nil && !a.p.opts.Standalone:
 		return refuseField(field.Required(userDataPath, "must hold a kubeconfig for the firewall-controller, since spec.controller is set: the controller manager adds it"))
 	}
 	return nil

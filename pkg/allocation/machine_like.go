@@ -31,12 +31,12 @@ type machineLike struct {
 	rules *infrastructure.FirewallRules
 	// userData is the Secret that a firewall is not allocated without.
 	userData *infrastructure.SecretReference
-	// controller is whether a firewall-controller reads its kubeconfig from the user data.
-	controller bool
+	// controller configures a firewall-controller, which reads its kubeconfig from the user data.
+	controller *infrastructure.FirewallController
 	status     infrastructure.MachineLikeStatus
 }
 
-var _ record = &machineLike{}
+var _ provisionedRecord = &machineLike{}
 
 // allocation is never nil.
 func (m *machineLike) allocation() *infrastructure.MachineAllocation {
@@ -84,7 +84,7 @@ func machineLikeOfFirewall(f *infrastructure.MetalStackFirewall) *machineLike {
 		image: f.Spec.Image, machineType: f.Spec.MachineType, partition: f.Spec.Partition,
 		sshKeys: f.Spec.SSHKeys, networks: f.Spec.Networks,
 		dnsServers: f.Spec.DNSServers, ntpServers: f.Spec.NTPServers, filesystemLayout: f.Spec.FilesystemLayout,
-		rules: f.Spec.Rules, userData: f.Spec.UserData, controller: f.Spec.Controller != nil,
+		rules: f.Spec.Rules, userData: f.Spec.UserData, controller: f.Spec.Controller,
 		status: f.Status.MachineLike(),
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"sync"
 
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/component-base/metrics"
 	"k8s.io/component-base/metrics/legacyregistry"
 	"k8s.io/utils/clock"
@@ -65,7 +64,7 @@ func RegisterMetrics() {
 		}
 		clearWaitingMetrics()
 		clearUnrecordedMetrics()
-		for _, resource := range []schema.GroupResource{machineResource, firewallResource, clusterResource} {
+		for _, resource := range metalResources {
 			for _, verb := range []string{verbAllocate, verbRelease} {
 				inFlightGauge.WithLabelValues(resource.Resource, verb)
 			}

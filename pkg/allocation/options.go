@@ -70,9 +70,12 @@ type Options struct {
 	Machines  Records[*infrastructure.MetalStackMachine]
 	Firewalls Records[*infrastructure.MetalStackFirewall]
 	Clusters  Records[*infrastructure.MetalStackCluster]
-	Metal     Metal
-	Observer  Observer
-	Bindings  tenancy.Bindings
+	// Networks and IPs may be nil: there are none then.
+	Networks Records[*infrastructure.MetalStackNetwork]
+	IPs      Records[*infrastructure.MetalStackIP]
+	Metal    Metal
+	Observer Observer
+	Bindings tenancy.Bindings
 	// TakenOver returns when a Namespace took over the records of an earlier one
 	// of its name, zero if it did not; nil: none ever does.
 	TakenOver func(namespace string) time.Time

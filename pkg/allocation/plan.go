@@ -169,7 +169,7 @@ func (p *Protocol) findUsableNetwork(ctx context.Context, named namedNetwork, pr
 	}
 	for _, n := range found {
 		if n.ID == named.id && n.UsableBy(project) {
-			return n, nil
+			return n, p.checkNetworksNotReleasing(ctx, n.ID)
 		}
 	}
 	return nil, refuseField(field.Invalid(named.path, named.value, fmt.Sprintf("network %q not found in project %q: must be a network of the project, a shared or a public one", named.id, project)))

@@ -32,6 +32,8 @@ type Protocol struct {
 	machines     *machineLikeKind
 	firewalls    *machineLikeKind
 	clusters     recordStore[*clusterRecord]
+	networks     *claimKind[*networkRecord]
+	ips          *claimKind[*ipRecord]
 	operations   *exclusiveOperations
 	limiter      *partitionLimiter
 	reservations *machineReservations
@@ -55,6 +57,7 @@ func New(opts Options) *Protocol {
 	if p.clock == nil {
 		p.clock = clock.RealClock{}
 	}
+	p.networks, p.ips = p.newNetworkClaims(opts.Networks), p.newIPClaims(opts.IPs)
 	p.limiter = newPartitionLimiter(p.clock)
 	return p
 }
@@ -87,6 +90,45 @@ func (p *Protocol) AllocateCluster(ctx context.Context, namespace, name string, 
 		return p.allocateCluster(ctx, ref, uidOf(body))
 	})
 	return clusterOf(c), err
+}
+
+// AllocateNetwork allocates the network of a MetalStackNetwork, or adopts the one that its spec
+// names.
+func (p *Protocol) AllocateNetwork(ctx context.Context, namespace, name string, body *infrastructure.Allocation) (*infrastructure.MetalStackNetwork, error) {
+	ref := objectRef{networkResource, namespace, name}
+	n, err := run(ctx, p, ref, verbAllocate, func(ctx context.Context) (*networkRecord, error) {
+		return p.networks.allocate(ctx, p, ref, uidOf(body))
+	})
+	return networkOf(n), err
+}
+
+// AllocateIP allocates the address of a MetalStackIP, or adopts the one that its spec names.
+func (p *Protocol) AllocateIP(ctx context.Context, namespace, name string, body *infrastructure.Allocation) (*infrastructure.MetalStackIP, error) {
+	ref := objectRef{ipResource, namespace, name}
+	i, err := run(ctx, p, ref, verbAllocate, func(ctx context.Context) (*ipRecord, error) {
+		return p.ips.allocate(ctx, p, ref, uidOf(body))
+	})
+	return ipOf(i), err
+}
+
+// ReleaseNetwork releases the network of a MetalStackNetwork, unless it was adopted. It is
+// refused while something uses the network.
+func (p *Protocol) ReleaseNetwork(ctx context.Context, namespace, name string, uid types.UID) (*infrastructure.MetalStackNetwork, error) {
+	ref := objectRef{networkResource, namespace, name}
+	n, err := run(ctx, p, ref, verbRelease, func(ctx context.Context) (*networkRecord, error) {
+		return p.networks.release(ctx, p, ref, uid)
+	})
+	return networkOf(n), err
+}
+
+// ReleaseIP releases the address of a MetalStackIP, unless it was adopted. It is refused while
+// something uses the address.
+func (p *Protocol) ReleaseIP(ctx context.Context, namespace, name string, uid types.UID) (*infrastructure.MetalStackIP, error) {
+	ref := objectRef{ipResource, namespace, name}
+	i, err := run(ctx, p, ref, verbRelease, func(ctx context.Context) (*ipRecord, error) {
+		return p.ips.release(ctx, p, ref, uid)
+	})
+	return ipOf(i), err
 }
 
 // ReleaseMachine releases the machine of a MetalStackMachine. uid is the object's,
@@ -154,6 +196,20 @@ func clusterOf(c *clusterRecord) *infrastructure.MetalStackCluster {
 		return nil
 	}
 	return c.MetalStackCluster
+}
+
+func networkOf(n *networkRecord) *infrastructure.MetalStackNetwork {
+	if n == nil {
+		return nil
+	}
+	return n.MetalStackNetwork
+}
+
+func ipOf(i *ipRecord) *infrastructure.MetalStackIP {
+	if i == nil {
+		return nil
+	}
+	return i.MetalStackIP
 }
 
 func uidOf(body *infrastructure.Allocation) types.UID {

@@ -18,7 +18,11 @@ var (
 	machineResource  = infrastructure.SchemeGroupVersion.WithResource("metalstackmachines").GroupResource()
 	firewallResource = infrastructure.SchemeGroupVersion.WithResource("metalstackfirewalls").GroupResource()
 	clusterResource  = infrastructure.SchemeGroupVersion.WithResource("metalstackclusters").GroupResource()
+	networkResource  = infrastructure.SchemeGroupVersion.WithResource("metalstacknetworks").GroupResource()
+	ipResource       = infrastructure.SchemeGroupVersion.WithResource("metalstackips").GroupResource()
 )
+
+var metalResources = []schema.GroupResource{machineResource, firewallResource, clusterResource, networkResource, ipResource}
 
 // objectRef names an object that holds metal, or asks for it.
 type objectRef struct {
@@ -33,6 +37,10 @@ func (ref objectRef) kind() string {
 		return "MetalStackMachine"
 	case firewallResource:
 		return "MetalStackFirewall"
+	case networkResource:
+		return networkKind
+	case ipResource:
+		return ipKind
 	}
 	return "MetalStackCluster"
 }
@@ -50,6 +58,11 @@ type record interface {
 	state() *infrastructure.AllocationState
 	// initAllocation makes an allocation if the object has none.
 	initAllocation()
+}
+
+// provisionedRecord is a record of an object that was ready once or never.
+type provisionedRecord interface {
+	record
 	ready() bool
 	initialization() *infrastructure.Initialization
 }

@@ -4,6 +4,7 @@ package allocation
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -28,6 +29,8 @@ type Recoverer struct {
 
 	machines, firewalls *reconciledRecords[*machineLike]
 	clusters            *reconciledRecords[*clusterRecord]
+	networks            *reconciledRecords[*networkRecord]
+	ips                 *reconciledRecords[*ipRecord]
 	// fullPassTime is when the last pass over all records began.
 	fullPassTime time.Time
 	// schedules are of the attempts and releases to recover, and of duplicates.
@@ -68,6 +71,7 @@ func NewRecoverer(p *Protocol) *Recoverer {
 	}
 	r.machines, r.firewalls = machineLikeRecords(p.machines), machineLikeRecords(p.firewalls)
 	r.clusters = newReconciledRecords(p, p.clusters, clusterResource, r.reconcileCluster)
+	r.networks, r.ips = newReconciledClaims(r, p.networks), newReconciledClaims(r, p.ips)
 	return r
 }
 
@@ -98,6 +102,8 @@ func (r *Recoverer) reconcile(ctx context.Context) {
 		r.machines.reconcileChanged(ctx)
 		r.firewalls.reconcileChanged(ctx)
 		r.clusters.reconcileChanged(ctx)
+		r.networks.reconcileChanged(ctx)
+		r.ips.reconcileChanged(ctx)
 	})
 }
 
@@ -112,8 +118,10 @@ func (r *Recoverer) reconcileAll(ctx context.Context) {
 		machines, machinesErr := r.machines.reconcileAll(ctx)
 		firewalls, firewallsErr := r.firewalls.reconcileAll(ctx)
 		clusters, clustersErr := r.clusters.reconcileAll(ctx)
-		if machinesErr == nil && firewallsErr == nil && clustersErr == nil {
-			r.countUnrecorded(ctx, append(machines, firewalls...), clusters)
+		networks, networksErr := r.networks.reconcileAll(ctx)
+		ips, ipsErr := r.ips.reconcileAll(ctx)
+		if errors.Join(machinesErr, firewallsErr, clustersErr, networksErr, ipsErr) == nil {
+			r.countUnrecorded(ctx, &allRecords{append(machines, firewalls...), clusters, networks, ips})
 		}
 	})
 }
@@ -241,7 +249,7 @@ func (r *Recoverer) keepSchedule(key string, first time.Duration) {
 }
 
 // latchProvisioned records that an object was ready once, which never goes back.
-func latchProvisioned[R record](ctx context.Context, records recordStore[R], r R) error {
+func latchProvisioned[R provisionedRecord](ctx context.Context, records recordStore[R], r R) error {
 	if !r.ready() || isProvisioned(*r.initialization()) {
 		return nil
 	}

@@ -23,6 +23,8 @@ import (
 type serviceCluster struct {
 	p           *Protocol
 	id, project string
+	// namespace is that of the MetalStackCluster.
+	namespace string
 }
 
 // AllocateServiceAddress allocates an address for a Service of a workload cluster, which a
@@ -104,7 +106,7 @@ func (p *Protocol) serviceCluster(ctx context.Context, cluster types.NamespacedN
 	if c.DeletionTimestamp != nil || !allocated || id == "" {
 		return nil, refuseAddress(op, http.StatusConflict, "cluster %q is not allocated, or is being deleted: its Services get no addresses", cluster.Name)
 	}
-	return &serviceCluster{p, id, project}, nil
+	return &serviceCluster{p, id, project, cluster.Namespace}, nil
 }
 
 func refuseAddress(op string, status int, format string, args ...any) *metal.Error {
@@ -266,7 +268,16 @@ func (c *serviceCluster) checkNetwork(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(found, func(n *metal.Network) bool { return n.ID == id && n.UsableByCluster(c.project, c.id) }) {
+	shared, err := c.p.holdsNetwork(ctx, c.namespace, id)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(found, func(n *metal.Network) bool {
+		return n.ID == id && (n.UsableByCluster(c.project, c.id) || shared && n.UsableBy(c.project))
+	}) {
+		if err := c.p.checkNetworksNotReleasing(ctx, id); err != nil {
+			return refuseAddress("ip allocate", http.StatusConflict, "%s", err)
+		}
 		return nil
 	}
 	return refuseAddress("ip allocate", http.StatusNotFound, "NotFound no network with id %q found", id)
@@ -311,7 +322,7 @@ func (c *serviceCluster) setServices(ctx context.Context, address string, wanted
 		if err := c.checkForm(op, added); err != nil {
 			return nil, err
 		}
-		if err := c.checkAddable(ip, tags); err != nil {
+		if err := c.checkAddable(ctx, ip, tags); err != nil {
 			return nil, err
 		}
 	}
@@ -327,12 +338,16 @@ func (c *serviceCluster) setServices(ctx context.Context, address string, wanted
 }
 
 // checkAddable refuses an address that Services of the cluster may not have.
-func (c *serviceCluster) checkAddable(ip *metal.IP, tags []string) error {
+func (c *serviceCluster) checkAddable(ctx context.Context, ip *metal.IP, tags []string) error {
 	refuse := func(format string, args ...any) error {
 		return refuseAddress("ip update", http.StatusConflict, "address %s "+format, append([]any{ip.Address}, args...)...)
 	}
 	if ip.MachineID() != "" {
 		return refuse("is in use by machine %s", ip.MachineID())
+	}
+	claimed, err := c.isClaimed(ctx, ip)
+	if err != nil {
+		return err
 	}
 	services := 0
 	for _, tag := range tags {
@@ -342,7 +357,7 @@ func (c *serviceCluster) checkAddable(ip *metal.IP, tags []string) error {
 			services++
 		case key == metal.TagService || key == metal.TagCluster && value != LabelValue(c.id):
 			return refuse("is in use by another cluster")
-		case isReservedTag(tag) && key != metal.TagCluster:
+		case isReservedTag(tag) && key != metal.TagCluster && !claimed:
 			return refuse("is in use by a control plane, or a machine")
 		}
 	}
@@ -350,6 +365,27 @@ func (c *serviceCluster) checkAddable(ip *metal.IP, tags []string) error {
 		return refuse("is ephemeral, and in use by another Service: an ephemeral address is for one Service")
 	}
 	return nil
+}
+
+// isClaimed reports whether an address is a MetalStackIP's, which Services may have. It is
+// refused while that is being released, and if it is a control plane's.
+func (c *serviceCluster) isClaimed(ctx context.Context, ip *metal.IP) (bool, error) {
+	claim, err := c.p.ipClaim(ctx, func(r *ipRecord) bool { return r.refersTo(ip.Address, ip.UID()) })
+	switch {
+	case err != nil:
+		return false, err
+	case claim == nil && kindOfIP(ip) != ipKind:
+		return false, nil
+	case claim != nil && claim.allocation().Phase == infrastructure.AllocationReleasing && !claim.allocation().Adopted:
+		return false, refuseAddress("ip update", http.StatusConflict, "address %s is being released", ip.Address)
+	}
+	switch found, err := c.isControlPlaneAddress(ctx, ip.Address); {
+	case err != nil:
+		return false, err
+	case found:
+		return false, refuseAddress("ip update", http.StatusConflict, "address %s is in use by a control plane", ip.Address)
+	}
+	return true, nil
 }
 
 func (c *serviceCluster) free(ctx context.Context, address string) (*metal.IP, error) {

@@ -59,6 +59,11 @@ func (u *uncertainAddresses) untilOfCluster(c *serviceCluster, now time.Time) (t
 	return u.last(now, func(k serviceAddressKey) bool { return k.project == c.project && k.cluster == c.id })
 }
 
+// untilOfNetwork reports the same of the allocations in a network of a project.
+func (u *uncertainAddresses) untilOfNetwork(project, network string, now time.Time) (time.Time, bool) {
+	return u.last(now, func(k serviceAddressKey) bool { return k.project == project && k.network == network })
+}
+
 func (u *uncertainAddresses) last(now time.Time, is func(serviceAddressKey) bool) (until time.Time, uncertain bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -39,9 +39,17 @@ type recordedMetal struct {
 	identities, allocations, networks, addresses sets.Set[string]
 }
 
+// allRecords are the records of all resources.
+type allRecords struct {
+	machineLikes []*machineLike
+	clusters     []*clusterRecord
+	networks     []*networkRecord
+	ips          []*ipRecord
+}
+
 // countUnrecorded counts what no record names.
-func (r *Recoverer) countUnrecorded(ctx context.Context, machineLikes []*machineLike, clusters []*clusterRecord) {
-	found := r.p.unrecorded(machineLikes, clusters)
+func (r *Recoverer) countUnrecorded(ctx context.Context, all *allRecords) {
+	found := r.p.unrecorded(all)
 	for _, kind := range metalKinds {
 		n := 0
 		for _, u := range found {
@@ -60,8 +68,8 @@ func (r *Recoverer) countUnrecorded(ctx context.Context, machineLikes []*machine
 	r.unrecorded = found
 }
 
-func (p *Protocol) unrecorded(machineLikes []*machineLike, clusters []*clusterRecord) (found []unrecorded) {
-	r := recordedMetalOf(machineLikes, clusters)
+func (p *Protocol) unrecorded(all *allRecords) (found []unrecorded) {
+	r := recordedMetalOf(all)
 	machines, networks, ips := p.opts.Observer.Identified()
 	add := func(kind, id, project string, tag func(key string) string) {
 		found = append(found, unrecorded{kind: kind, id: id, project: project, namespace: tag(metal.TagNamespace), name: tag(metal.TagName)})
@@ -92,15 +100,15 @@ func (p *Protocol) unrecorded(machineLikes []*machineLike, clusters []*clusterRe
 	return found
 }
 
-func recordedMetalOf(machineLikes []*machineLike, clusters []*clusterRecord) recordedMetal {
+func recordedMetalOf(all *allRecords) recordedMetal {
 	r := recordedMetal{identities: sets.New[string](), allocations: sets.New[string](), networks: sets.New[string](), addresses: sets.New[string]()}
-	for _, s := range machineLikes {
+	for _, s := range all.machineLikes {
 		if a := s.allocation(); a.Phase != infrastructure.AllocationReleased {
 			r.identities.Insert(LabelValue(string(s.identityUID())))
 			r.allocations.Insert(a.AllocationUUID)
 		}
 	}
-	for _, c := range clusters {
+	for _, c := range all.clusters {
 		a := c.allocation()
 		if a.Phase == infrastructure.AllocationReleased {
 			continue
@@ -108,6 +116,18 @@ func recordedMetalOf(machineLikes []*machineLike, clusters []*clusterRecord) rec
 		r.identities.Insert(LabelValue(string(c.identityUID())))
 		r.networks.Insert(a.NetworkID, c.Spec.PrivateNetworkID)
 		r.addresses.Insert(a.IPAddress, c.Spec.ControlPlaneEndpoint.Host)
+	}
+	for _, n := range all.networks {
+		if a := n.allocation(); a.Phase != infrastructure.AllocationReleased {
+			r.identities.Insert(LabelValue(string(n.identityUID())))
+			r.networks.Insert(a.NetworkID, n.Spec.NetworkID)
+		}
+	}
+	for _, i := range all.ips {
+		if a := i.allocation(); a.Phase != infrastructure.AllocationReleased {
+			r.identities.Insert(LabelValue(string(i.identityUID())))
+			r.addresses.Insert(a.Address, i.Spec.Address)
+		}
 	}
 	return r
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
@@ -53,7 +52,7 @@ func (w waitingRecords) setMetrics(resource string) {
 
 // clearWaitingMetrics is for replicas that do not reconcile: the active one does.
 func clearWaitingMetrics() {
-	for _, resource := range []schema.GroupResource{machineResource, firewallResource, clusterResource} {
+	for _, resource := range metalResources {
 		waitingRecords{}.setMetrics(resource.Resource)
 	}
 }

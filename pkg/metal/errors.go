@@ -47,6 +47,8 @@ const (
 	// FieldNetworks is the network of an address, too.
 	FieldNetworks RequestField = "Networks"
 	FieldRules    RequestField = "Rules"
+	// FieldAddress is the address that a request asks for.
+	FieldAddress RequestField = "Address"
 
 	FieldDNSServers       RequestField = "DNSServers"
 	FieldNTPServers       RequestField = "NTPServers"

@@ -33,6 +33,8 @@ var refusedFields = []struct {
 		`^cannot allocate free child prefix in ipam: .*\binvalid_argument: (given length:|acquired child prefix:)`), metal.FieldLengths},
 	{classAllocateNetwork, pattern(`^addressfamily `), metal.FieldAddressFamily},
 	{classAllocateIP, pattern(`^networkid should not be empty$|^NotFound no network with id |^can not allocate ip for project ".*" because network belongs to |^network \S* does not have prefixes configured$`), metal.FieldNetworks},
+	{classAllocateIP, pattern(`^specific ip not contained in any of the defined prefixes$|^unable to parse specific ip: `), metal.FieldAddress},
+	{classAllocateIP, pattern(`^there is no prefix for the given addressfamily:|^given addressfamily:".*" is invalid$`), metal.FieldAddressFamily},
 	{classAllocate, pattern(`^rpc error: code = NotFound desc = project with id:|^project id must be specified$|^projectid should not be empty$`), metal.FieldProject},
 }
 
