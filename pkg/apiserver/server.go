@@ -198,7 +198,7 @@ func (s *Server) connectMetal(ctx context.Context) error {
 	}
 	s.observer = observation.New(s.metal, opts)
 	s.catalogue = catalogue.New(s.metal, clock.RealClock{}).WithMetrics(s.extra.Metal.Registerer).WithFacts(s.observer)
-	s.backend.SetRefresher(refresh.New(s.observer, s.extra.Bindings))
+	s.backend.SetRefresher(refresh.New(s.observer, s.catalogue, s.extra.Bindings))
 	return nil
 }
 

@@ -77,9 +77,11 @@ type IngressRule struct {
 
 // NetworkQuery selects networks; what is set is ANDed.
 type NetworkQuery struct {
-	ID        string
-	Name      string
-	Project   string
+	ID      string
+	Name    string
+	Project string
+	// NoProject selects the networks of no project.
+	NoProject bool
 	Partition string
 	Parent    string
 	// PrivateSuper selects the networks that private ones are allocated from.

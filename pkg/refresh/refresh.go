@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package refresh has the metal-api observed for consistent reads: it translates
-// what a read of the storage covers into what the observer has to observe. It
-// must never answer a read, or know a kind.
+// what a read of the storage covers into what the observer has to observe, and what
+// the catalogue has to read. It must never answer a read, or know a kind of objects.
 package refresh
 
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal/catalogue"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal/observation"
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
@@ -20,26 +24,85 @@ import (
 type Observer interface {
 	// Refresh returns a *metal.StaleError if the scope could not be observed.
 	Refresh(ctx context.Context, scope metal.Scope) error
+	// HasSynced reports whether all machines were observed once, NetworksObserved and IPsObserved
+	// whether those of a project were.
+	HasSynced() bool
+	NetworksObserved(project string) bool
+	IPsObserved(project string) bool
+	// AllNetworksObserved and AllIPsObserved report whether those of all projects were.
+	AllNetworksObserved() bool
+	AllIPsObserved() bool
+	// Watching has the networks or addresses of a project, or of all if it is empty, observed
+	// until stop is called.
+	Watching(kind metal.RefKind, project string) (stop func())
 }
 
-var _ Observer = &observation.Observer{}
+var (
+	_ Observer  = &observation.Observer{}
+	_ Catalogue = &catalogue.Catalogue{}
+)
 
-// New returns a storage.Refresher that observes by the observer; a namespace is
-// that of its project.
-func New(observer Observer, bindings tenancy.Bindings) storage.Refresher {
-	return refresher{observer, bindings}
+// Catalogue reads what can be asked for.
+type Catalogue interface {
+	// Refresh reads lists of kinds, RefreshProject reads one project. They return a
+	// *metal.StaleError if they could not.
+	Refresh(ctx context.Context, kinds ...metal.RefKind) error
+	RefreshProject(ctx context.Context, id string) error
+	// Loaded reports whether the list of a kind was read once.
+	Loaded(kind metal.RefKind) bool
+	// Project returns a project as it was last read; nil if it was not, or does not exist.
+	Project(id string) *metal.Project
 }
+
+// New returns a storage.Refresher that observes by the observer, and reads by the
+// catalogue, which can be nil if no read covers its kinds; a namespace is that of its project.
+func New(observer Observer, catalogue Catalogue, bindings tenancy.Bindings) storage.Refresher {
+	return refresher{observer, catalogue, bindings}
+}
+
+var _ storage.InterestKeeper = refresher{}
 
 type refresher struct {
-	observer Observer
-	bindings tenancy.Bindings
+	observer  Observer
+	catalogue Catalogue
+	bindings  tenancy.Bindings
 }
 
 // Refresh implements storage.Refresher.
 func (r refresher) Refresh(ctx context.Context, scope storage.Scope) (time.Time, error) {
-	want := metal.Scope{Fleet: scope.AllNamespaces}
-	if scope.Namespace != "" {
-		want.Project, _ = r.bindings.Project(scope.Namespace)
+	project, bound := r.project(scope)
+	switch scope.Kind {
+	case metal.KindPartition:
+		return r.refreshPartitions(ctx)
+	case metal.KindSize, metal.KindImage:
+		return result(r.catalogue.Refresh(ctx, scope.Kind))
+	case metal.KindProject:
+		if scope.AllNamespaces {
+			return result(r.catalogue.Refresh(ctx, metal.KindProject))
+		}
+		for _, ref := range scope.Refs {
+			if ref.Kind == metal.KindProject && !bound {
+				project, bound = ref.ID, true
+			}
+		}
+		if !bound {
+			return time.Time{}, nil
+		}
+		return result(r.catalogue.RefreshProject(ctx, project))
+	}
+	return result(r.observer.Refresh(ctx, r.metalScope(scope, project)))
+}
+
+// metalScope is what the observer has to observe for a scope.
+func (r refresher) metalScope(scope storage.Scope, project string) metal.Scope {
+	var want metal.Scope
+	switch scope.Kind {
+	case metal.KindNetwork:
+		want.AllNetworks, want.ProjectNetworks = scope.AllNamespaces, project
+	case metal.KindIP:
+		want.AllIPs, want.ProjectIPs = scope.AllNamespaces, project
+	default:
+		want.Fleet, want.Project = scope.AllNamespaces, project
 	}
 	for _, ref := range scope.Refs {
 		switch ref.Kind {
@@ -47,16 +110,79 @@ func (r refresher) Refresh(ctx context.Context, scope storage.Scope) (time.Time,
 			want.Machines = append(want.Machines, ref.ID)
 		case metal.KindNetwork:
 			want.Networks = append(want.Networks, ref.ID)
+		case metal.KindNetworkIn:
+			if _, id, ok := strings.Cut(ref.ID, "/"); ok {
+				want.Networks = append(want.Networks, id)
+			}
 		case metal.KindIP:
 			want.IPs = append(want.IPs, ref.ID)
 		}
 	}
-	err := r.observer.Refresh(ctx, want)
+	return want
+}
+
+// refreshPartitions observes all machines, and reads the partitions and reservations. If both
+// are stale, the older one says since when.
+func (r refresher) refreshPartitions(ctx context.Context) (time.Time, error) {
+	var both errgroup.Group
+	var catalogue error
+	both.Go(func() error {
+		catalogue = r.catalogue.Refresh(ctx, metal.KindPartition)
+		return nil
+	})
+	fleet := r.observer.Refresh(ctx, metal.Scope{Fleet: true})
+	_ = both.Wait()
+	since, err := result(fleet)
+	if other, otherErr := result(catalogue); err == nil || otherErr != nil && other.Before(since) {
+		return other, otherErr
+	}
+	return since, err
+}
+
+// Known implements storage.Refresher.
+func (r refresher) Known(scope storage.Scope) bool {
+	project, bound := r.project(scope)
+	switch scope.Kind {
+	case metal.KindPartition:
+		return r.observer.HasSynced() && r.catalogue.Loaded(metal.KindPartition)
+	case metal.KindSize, metal.KindImage:
+		return r.catalogue.Loaded(scope.Kind)
+	case metal.KindProject:
+		return r.catalogue.Loaded(metal.KindProject) || !scope.AllNamespaces && (!bound || r.catalogue.Project(project) != nil)
+	case metal.KindNetwork:
+		if scope.AllNamespaces {
+			return r.observer.AllNetworksObserved()
+		}
+		return !bound || r.observer.NetworksObserved(project)
+	case metal.KindIP:
+		if scope.AllNamespaces {
+			return r.observer.AllIPsObserved()
+		}
+		return !bound || r.observer.IPsObserved(project)
+	}
+	return true
+}
+
+// Watching implements storage.InterestKeeper.
+func (r refresher) Watching(scope storage.Scope) (stop func()) {
+	project, bound := r.project(scope)
+	if bound || scope.AllNamespaces {
+		return r.observer.Watching(scope.Kind, project)
+	}
+	return func() {}
+}
+
+// project is that of a scope's namespace.
+func (r refresher) project(scope storage.Scope) (project string, bound bool) {
+	if scope.Namespace == "" {
+		return "", false
+	}
+	return r.bindings.Project(scope.Namespace)
+}
+
+func result(err error) (time.Time, error) {
 	if stale, ok := errors.AsType[*metal.StaleError](err); ok {
 		return stale.Since, stale.Cause
 	}
 	return time.Time{}, err
 }
-
-// Known implements storage.Refresher.
-func (r refresher) Known(storage.Scope) bool { return true }

@@ -5,6 +5,8 @@ package client
 import (
 	"context"
 
+	"github.com/go-openapi/runtime"
+	"github.com/go-openapi/strfmt"
 	"github.com/metal-stack/metal-go/api/client/network"
 	"github.com/metal-stack/metal-go/api/models"
 
@@ -32,11 +34,31 @@ func (c *Client) FindNetworks(ctx context.Context, q metal.NetworkQuery) ([]*met
 		Privatesuper:    q.PrivateSuper,
 		Labels:          q.Labels,
 	}
-	answer, err := c.api.Network.FindNetworks(network.NewFindNetworksParamsWithContext(ctx).WithBody(body), nil)
+	var opts []network.ClientOption
+	if q.NoProject {
+		opts = append(opts, withBody(struct {
+			*models.V1NetworkFindRequest
+			Projectid string `json:"projectid"`
+		}{V1NetworkFindRequest: body}))
+	}
+	answer, err := c.api.Network.FindNetworks(network.NewFindNetworksParamsWithContext(ctx).WithBody(body), nil, opts...)
 	if err != nil {
 		return nil, err
 	}
 	return toFacts("findNetworks", answer.Payload, networkFact)
+}
+
+// withBody sends a body with members that the model of a request leaves out when they are empty.
+func withBody(body any) network.ClientOption {
+	return func(op *runtime.ClientOperation) {
+		params := op.Params
+		op.Params = runtime.ClientRequestWriterFunc(func(r runtime.ClientRequest, formats strfmt.Registry) error {
+			if err := params.WriteToRequest(r, formats); err != nil {
+				return err
+			}
+			return r.SetBodyParam(body)
+		})
+	}
 }
 
 // ListNetworks returns all networks.

@@ -46,8 +46,12 @@ func (r *refreshes) start(batch []*sharedRefresh, m limits) {
 	began := o.facts.nextObservation(o.opts.Clock.Now())
 	if len(batch) == 1 {
 		gets, err := o.remainingGets(scope, p, began, o.executeBulk(ctx, a, p))
+		err = errors.Join(err, o.executeNetworking(ctx, a, p.networking))
 		err = errors.Join(err, o.observeScope(ctx, a, scope, plan{gets: gets, deadline: p.deadline}))
 		book()
+		if scope.Fleet {
+			o.facts.notifyCapacities()
+		}
 		r.finish(batch[0], err)
 		return
 	}

@@ -84,7 +84,7 @@ func baselineCost(k callKind, n, hits int) time.Duration {
 	case callNetworkGet:
 		return 2500 * us
 	case callNetworkFind:
-		return 10_000 * us
+		return 2000*us + time.Duration(hits)*1600*us
 	case callIPGet:
 		return 1500 * us
 	default:

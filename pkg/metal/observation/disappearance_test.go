@@ -40,7 +40,7 @@ func TestDisappearance_OfAllocationNeedsListAndFindOfID(t *testing.T) {
 		require.Empty(t, e.observer.AllocatedIn(simulator.ProjectA))
 		require.Equal(t, 1, e.sim.CallsOf("machine-list"))
 		require.Equal(t, 1, e.sim.CallsOf("machine-find"), "the second observation is a find")
-		require.ElementsMatch(t, []metal.Ref{{Kind: metal.KindMachine, ID: id}, {Kind: metal.KindAllocation, ID: uuid}}, e.changed())
+		require.ElementsMatch(t, []metal.Ref{{Kind: metal.KindMachine, ID: id}, {Kind: metal.KindAllocation, ID: uuid}, thePartition, projectA}, e.changed())
 	})
 }
 
@@ -113,6 +113,7 @@ func TestDisappearance_OfReassignedMachineForOldHolder(t *testing.T) {
 		now := e.machine(id)
 		require.ElementsMatch(t, []metal.Ref{
 			{Kind: metal.KindMachine, ID: id}, {Kind: metal.KindAllocation, ID: old.Allocation.UUID}, {Kind: metal.KindAllocation, ID: now.Allocation.UUID},
+			thePartition, projectA, {Kind: metal.KindProject, ID: simulator.ProjectB},
 		}, e.changed())
 	})
 }

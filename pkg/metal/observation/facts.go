@@ -32,6 +32,8 @@ type facts struct {
 	byUID      map[string][]string
 	byProject  map[string]map[string]struct{}
 	duplicates duplicates
+	capacities capacities
+	networking networking
 	// referenced is the metal that records reference.
 	referenced map[metal.Ref]struct{}
 	// focused are the ids of machines that focus observes if clients are shown them.
@@ -48,6 +50,8 @@ func newFacts(relevant func(string) bool, changed func([]metal.Ref)) *facts {
 		byUID:      map[string][]string{},
 		byProject:  map[string]map[string]struct{}{},
 		duplicates: newDuplicates(),
+		capacities: newCapacities(),
+		networking: newNetworking(),
 		referenced: map[metal.Ref]struct{}{},
 		focused:    map[string]struct{}{},
 	}
@@ -56,12 +60,14 @@ func newFacts(relevant func(string) bool, changed func([]metal.Ref)) *facts {
 		entries:     map[string]*entry[metal.Network]{},
 		disappeared: func(_, after *metal.Network) bool { return after == nil },
 		equal:       func(a, b *metal.Network) bool { return reflect.DeepEqual(a, b) },
+		reuse:       func(before, _ *metal.Network) *metal.Network { return before },
 		onChange:    f.networkChanged, needsVerification: func(string, *metal.Network) bool { return true },
 	}
 	f.ips = cache[metal.IP]{
 		entries:     map[string]*entry[metal.IP]{},
 		disappeared: ipDisappeared,
 		equal:       func(a, b *metal.IP) bool { return reflect.DeepEqual(a, b) },
+		reuse:       func(before, _ *metal.IP) *metal.IP { return before },
 		onChange:    f.ipChanged, needsVerification: func(string, *metal.IP) bool { return true },
 	}
 	return f
@@ -180,6 +186,7 @@ func (f *facts) setNoEvents(id string, noEvents bool, now time.Time) {
 func (f *facts) machineChanged(id string, before, after *metal.Machine) {
 	f.index(id, before, false)
 	f.index(id, after, true)
+	f.capacities.replace(id, after, f.seq)
 	for _, other := range f.duplicates.replace(id, before, after) {
 		if m := f.machines.entries[other].fact; f.machineNeedsVerification(other, m) {
 			f.notifyMachine(other, m)
@@ -206,23 +213,13 @@ func (f *facts) notifyMachine(id string, states ...*metal.Machine) {
 }
 
 func (f *facts) networkChanged(id string, before, after *metal.Network) {
-	refs := []metal.Ref{{Kind: metal.KindNetwork, ID: id}}
-	for _, n := range []*metal.Network{before, after} {
-		if n != nil && n.UID() != "" {
-			refs = append(refs, metal.Ref{Kind: metal.KindUID, ID: n.UID()})
-		}
-	}
-	f.notify(refs...)
+	f.networking.indexNetwork(id, before, after)
+	f.notify(networkRefs(id, before, after)...)
 }
 
 func (f *facts) ipChanged(id string, before, after *metal.IP) {
-	refs := []metal.Ref{{Kind: metal.KindIP, ID: id}}
-	for _, i := range []*metal.IP{before, after} {
-		if i != nil && i.UID() != "" {
-			refs = append(refs, metal.Ref{Kind: metal.KindUID, ID: i.UID()})
-		}
-	}
-	f.notify(refs...)
+	f.networking.indexIP(id, before, after)
+	f.notify(ipRefs(id, before, after)...)
 }
 
 // notify adds refs that are not pending already because of the same change.
@@ -283,7 +280,8 @@ func (f *facts) machinesOf(ids iter.Seq[string]) []*metal.Machine {
 	return found
 }
 
-// evict drops metal that is neither allocated nor referenced.
+// evict drops machines that are neither allocated nor referenced, and networks and addresses
+// that are neither referenced nor of a project whose networks or addresses were observed.
 func (f *facts) evict(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -295,16 +293,7 @@ func (f *facts) evict(now time.Time) {
 		}
 		f.machineUpdated(id, h)
 	}
-	for id, h := range f.networks.entries {
-		if !f.isReferenced(metal.KindNetwork, id) && now.Sub(h.observedAt) > forgetAfter {
-			delete(f.networks.entries, id)
-		}
-	}
-	for id, h := range f.ips.entries {
-		if !f.isReferenced(metal.KindIP, id) && now.Sub(h.observedAt) > forgetAfter {
-			delete(f.ips.entries, id)
-		}
-	}
+	f.evictNetworking(now)
 }
 
 func lookup[T any](f *facts, s *cache[T], id string) (*T, metal.Presence) {

@@ -23,6 +23,7 @@ func (o *Observer) focusLoop(ctx context.Context) {
 		}
 		o.recordRound()
 		o.updateReferenced()
+		o.facts.notifyCapacities()
 		switch {
 		case o.breaker.isOpen():
 			o.probeIfAllowed()

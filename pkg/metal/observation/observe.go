@@ -128,17 +128,19 @@ func (o *Observer) listMachines(ctx context.Context, a *costTally) (pending []st
 				pending = append(pending, id)
 			}
 		}
+		o.facts.countListed(listed, m)
 	})
 	return pending, m.start, nil
 }
 
 // applyListed records what a list shows; machines that are neither allocated nor referenced
-// are not kept.
+// are counted, but not kept.
 func (o *Observer) applyListed(all []*metal.Machine, m observationTime, pending *[]string) (listed map[string]bool) {
 	listed = make(map[string]bool, len(all))
 	for _, machine := range all {
 		listed[machine.ID] = true
 		if _, known := o.facts.machines.entries[machine.ID]; !known && machine.Allocation == nil && !o.facts.isReferenced(metal.KindMachine, machine.ID) {
+			o.facts.capacities.observe(machine, m.seq)
 			continue
 		}
 		if o.facts.machines.apply(machine.ID, machine, m, sourceList) {

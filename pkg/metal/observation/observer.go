@@ -78,6 +78,8 @@ type Observer struct {
 	identified identifiedMetal
 	referenced referencedObservations
 	references referencesPosition
+	interest   interest
+	lists      networkLists
 
 	// probing is held while a probe is in flight.
 	probing sync.Mutex
@@ -125,6 +127,7 @@ func New(backend metal.Observable, opts Options) *Observer {
 		referenced:    referencedObservations{lastAttempt: map[string]time.Time{}, slow: map[string]bool{}},
 		lastAttempt:   map[string]time.Time{},
 		lastRound:     opts.Clock.Now(),
+		interest:      interest{of: map[interestKey]*interestState{}},
 	}
 	o.refreshes = newRefreshes(o)
 	o.metrics = newObserverMetrics(opts.Registerer, o)
@@ -245,7 +248,7 @@ func (o *Observer) MachinesByUID(uid string) []*metal.Machine {
 	return o.facts.machinesByUID(uid)
 }
 
-// RelevanceChanged notifies Changed of all machines of projects whose Relevant has
+// RelevanceChanged notifies Changed of all metal of projects whose Relevant has
 // changed, and requests a sweep as soon as the budget allows: machines that are not
 // relevant are observed by sweeps only.
 func (o *Observer) RelevanceChanged(projects ...string) {
@@ -254,6 +257,7 @@ func (o *Observer) RelevanceChanged(projects ...string) {
 			for _, id := range slices.Sorted(maps.Keys(o.facts.byProject[project])) {
 				o.facts.notifyMachine(id, o.facts.machines.entries[id].fact)
 			}
+			o.facts.notifyNetworking(project)
 		}
 	})
 	if o.HasSynced() {

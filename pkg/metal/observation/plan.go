@@ -23,6 +23,9 @@ type plan struct {
 	cost, duration time.Duration
 	// deadline is when it has to be over; zero: whenever.
 	deadline time.Time
+	// networking is how networks and addresses are observed that the scope does not name; cost and
+	// duration include it.
+	networking networkingPlan
 }
 
 // limits are what a plan has to do with: it is over within a time, and costs no

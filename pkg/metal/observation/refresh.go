@@ -30,6 +30,7 @@ func (o *Observer) refresh(ctx context.Context, scope metal.Scope, anyCost bool)
 	if key == "" {
 		return nil
 	}
+	o.interest.record(scope, o.opts.Clock.Now())
 	if err := ctx.Err(); err != nil {
 		return o.stale(scope, err)
 	}
@@ -82,6 +83,19 @@ func (o *Observer) oldestObservation(scope metal.Scope) (oldest time.Time) {
 	for _, id := range all.IPs {
 		older(observedAt(&o.facts.ips, id))
 	}
+	n := &o.facts.networking
+	if scope.ProjectNetworks != "" {
+		older(n.networks.observed(scope.ProjectNetworks))
+	}
+	if scope.ProjectIPs != "" {
+		older(n.ips.observed(scope.ProjectIPs))
+	}
+	if scope.AllNetworks {
+		older(n.networks.allAt)
+	}
+	if scope.AllIPs {
+		older(n.ips.allAt)
+	}
 	return oldest
 }
 
@@ -127,7 +141,8 @@ func (o *Observer) observeScope(ctx context.Context, a *costTally, scope metal.S
 // networks and addresses.
 func (o *Observer) planScope(scope metal.Scope, m limits) (metal.Scope, plan) {
 	scope = o.withKnownMachines(scope)
-	var cost, duration time.Duration
+	scope, networking := o.planNetworking(scope, m)
+	cost, duration := networking.cost, networking.duration
 	parallel := max(1, o.getLimiter.limit())
 	for _, k := range []struct {
 		call callKind
@@ -139,24 +154,37 @@ func (o *Observer) planScope(scope metal.Scope, m limits) (metal.Scope, plan) {
 		}
 	}
 	if len(scope.Machines) == 0 && scope.Project == "" && !scope.Fleet {
-		return scope, plan{cost: cost, duration: duration}
+		return scope, plan{cost: cost, duration: duration, networking: networking}
 	}
 	m.duration, m.funds = m.duration-duration, m.funds-cost
 	p := o.planMachines(scope, m)
 	p.cost += cost
 	p.duration += duration
+	p.networking = networking
 	return scope, p
 }
 
 // scopeKey identifies a scope: reads of the same scope share observations.
 func scopeKey(w metal.Scope) string {
-	switch {
-	case w.Fleet:
-		return "fleet"
-	case w.Project != "":
-		return "project " + w.Project
-	}
 	var b strings.Builder
+	for _, part := range []struct {
+		covers bool
+		key    string
+	}{
+		{w.Fleet, "fleet"},
+		{w.Project != "" && !w.Fleet, "project " + w.Project},
+		{w.AllNetworks, " all networks"},
+		{w.ProjectNetworks != "", " networks of " + w.ProjectNetworks},
+		{w.AllIPs, " all addresses"},
+		{w.ProjectIPs != "", " addresses of " + w.ProjectIPs},
+	} {
+		if part.covers {
+			b.WriteString(part.key)
+		}
+	}
+	if b.Len() > 0 {
+		return b.String()
+	}
 	for _, ids := range [][]string{w.Machines, w.Networks, w.IPs} {
 		for _, id := range slices.Sorted(slices.Values(ids)) {
 			b.WriteString(id)

@@ -158,7 +158,9 @@ func (r *refreshes) work(key string) {
 }
 
 // namesObjects reports whether a scope names all that it covers.
-func namesObjects(w metal.Scope) bool { return !w.Fleet && w.Project == "" }
+func namesObjects(w metal.Scope) bool {
+	return !w.Fleet && w.Project == "" && !w.AllNetworks && !w.AllIPs && w.ProjectNetworks == "" && w.ProjectIPs == ""
+}
 
 // startBatch starts the observations of the batch, as one, unless several others have
 // started within the window: then it is called again when one of these is over, or

@@ -71,7 +71,9 @@ func (o *Observer) sweep(ctx context.Context) error {
 	_ = o.verifyAll(ctx, a, pending)
 	o.observeReferenced(ctx, a, max(list, minSweepExtraCost))
 	o.observeIdentified(ctx, a)
+	o.observeInterest(ctx, a)
 	o.facts.evict(o.opts.Clock.Now())
+	o.facts.notifyCapacities()
 
 	o.mu.Lock()
 	before := o.lastSweep

@@ -68,7 +68,7 @@ func (env *environment) startServer(name string) *server {
 			return bound
 		},
 	})
-	s.backend.SetRefresher(refresh.New(s.observer, env.binding))
+	s.backend.SetRefresher(refresh.New(s.observer, nil, env.binding))
 	s.assemble(client)
 	go s.observer.Run(s.ctx)
 	go s.live()

@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package observation
+
+import (
+	"iter"
+	"maps"
+	"slices"
+	"time"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+// coverage is of which projects all networks, or all addresses, were observed, and when.
+type coverage struct {
+	projects map[string]time.Time
+	// allAt is when those of all projects were last observed, but for those of projects that
+	// were not kept: they are skipped.
+	allAt   time.Time
+	skipped map[string]struct{}
+}
+
+// observed is when those of a project were last observed; zero: never.
+func (c *coverage) observed(project string) time.Time {
+	at := c.projects[project]
+	if _, skipped := c.skipped[project]; !skipped && c.allAt.After(at) {
+		return c.allAt
+	}
+	return at
+}
+
+// coversAll reports whether those of every relevant project were observed once.
+func (c *coverage) coversAll(relevant func(project string) bool) bool {
+	if c.allAt.IsZero() {
+		return false
+	}
+	for project := range c.skipped {
+		if relevant(project) && c.projects[project].IsZero() {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *coverage) recordProject(project string, at time.Time) {
+	if at.After(c.projects[project]) {
+		c.projects[project] = at
+	}
+}
+
+func (c *coverage) recordAll(at time.Time, skipped map[string]struct{}) {
+	if at.After(c.allAt) {
+		c.allAt, c.skipped = at, skipped
+	}
+}
+
+// forget records that those of a project are not all kept any more.
+func (c *coverage) forget(project string) {
+	delete(c.projects, project)
+	if !c.allAt.IsZero() {
+		c.skipped[project] = struct{}{}
+	}
+}
+
+// networking is what is known of networks and addresses besides the facts. It is used while the
+// facts' mu is held.
+type networking struct {
+	// networksOf and ipsOf are the ids of a project's.
+	networksOf, ipsOf map[string]map[string]struct{}
+	// public are the ids of networks of no project, or shared.
+	public        map[string]struct{}
+	networks, ips coverage
+	// publicAt is when the networks of no project were last observed.
+	publicAt time.Time
+	// listError is what the last list of all networks was answered with, at listFailedAt, nil if
+	// that has succeeded.
+	listError    error
+	listFailedAt time.Time
+	// networksListed and ipsListed are how many there were in the last list of all.
+	networksListed, ipsListed int
+}
+
+func newNetworking() networking {
+	return networking{
+		networksOf: map[string]map[string]struct{}{}, ipsOf: map[string]map[string]struct{}{}, public: map[string]struct{}{},
+		networks: coverage{projects: map[string]time.Time{}}, ips: coverage{projects: map[string]time.Time{}},
+	}
+}
+
+// isPublic reports whether projects can use a network that is not theirs.
+func isPublic(n *metal.Network) bool {
+	return (n.Project == "" || n.Shared) && !n.Underlay && !n.PrivateSuper
+}
+
+func (n *networking) indexNetwork(id string, before, after *metal.Network) {
+	if before != nil {
+		removeFrom(n.networksOf, before.Project, id)
+		delete(n.public, id)
+	}
+	if after != nil {
+		addTo(n.networksOf, after.Project, id)
+		if isPublic(after) {
+			n.public[id] = struct{}{}
+		}
+	}
+}
+
+func (n *networking) indexIP(id string, before, after *metal.IP) {
+	if before != nil {
+		removeFrom(n.ipsOf, before.Project, id)
+	}
+	if after != nil {
+		addTo(n.ipsOf, after.Project, id)
+	}
+}
+
+func addTo(index map[string]map[string]struct{}, project, id string) {
+	switch {
+	case project == "":
+	case index[project] == nil:
+		index[project] = map[string]struct{}{id: {}}
+	default:
+		index[project][id] = struct{}{}
+	}
+}
+
+func removeFrom(index map[string]map[string]struct{}, project, id string) {
+	if delete(index[project], id); len(index[project]) == 0 {
+		delete(index, project)
+	}
+}
+
+// listDue reports whether shared networks of other projects have to be observed for the first
+// time, which only a list of all networks shows.
+func (n *networking) listDue(now time.Time) bool {
+	return n.networks.allAt.IsZero() && (n.listFailedAt.IsZero() || now.Sub(n.listFailedAt) >= failedListInterval)
+}
+
+// publicObservedAt is when the networks of no project were last observed.
+func (n *networking) publicObservedAt() time.Time {
+	if n.networks.allAt.After(n.publicAt) {
+		return n.networks.allAt
+	}
+	return n.publicAt
+}
+
+// applyNetworks records the networks that a list or a find shows. Of those that are not known
+// yet, it keeps those that are public, or of a project that keep wants; the projects of the
+// others are skipped.
+func (f *facts) applyNetworks(found []*metal.Network, m observationTime, keep func(project string) bool, pending *[]string) (listed map[string]bool, skipped map[string]struct{}) {
+	listed, skipped = make(map[string]bool, len(found)), map[string]struct{}{}
+	for _, n := range found {
+		listed[n.ID] = true
+		kept := isPublic(n) || n.Project != "" && keep(n.Project)
+		if n.Project != "" && !keep(n.Project) {
+			skipped[n.Project] = struct{}{}
+		}
+		if _, known := f.networks.entries[n.ID]; !known && !kept {
+			continue
+		}
+		if f.networks.apply(n.ID, n, m, sourceList) {
+			*pending = append(*pending, n.ID)
+		}
+	}
+	return listed, skipped
+}
+
+// applyIPs is applyNetworks for addresses.
+func (f *facts) applyIPs(found []*metal.IP, m observationTime, keep func(project string) bool, pending *[]string) (listed map[string]bool, skipped map[string]struct{}) {
+	listed, skipped = make(map[string]bool, len(found)), map[string]struct{}{}
+	for _, i := range found {
+		listed[i.Address] = true
+		kept := i.Project != "" && keep(i.Project)
+		if i.Project != "" && !kept {
+			skipped[i.Project] = struct{}{}
+		}
+		if _, known := f.ips.entries[i.Address]; !known && !kept {
+			continue
+		}
+		if f.ips.apply(i.Address, i, m, sourceList) {
+			*pending = append(*pending, i.Address)
+		}
+	}
+	return listed, skipped
+}
+
+// absentAmong records that a list or a find, which would have shown the ids, has not shown those
+// that are not among listed.
+func absentAmong[T any](c *cache[T], ids iter.Seq[string], listed map[string]bool, m observationTime, pending *[]string) {
+	for id := range ids {
+		if !listed[id] && c.applyAbsence(id, m) {
+			*pending = append(*pending, id)
+		}
+	}
+}
+
+func networkRefs(id string, states ...*metal.Network) []metal.Ref {
+	refs := []metal.Ref{{Kind: metal.KindNetwork, ID: id}}
+	for _, n := range states {
+		if n != nil && n.UID() != "" {
+			refs = append(refs, metal.Ref{Kind: metal.KindUID, ID: n.UID()})
+		}
+	}
+	return refs
+}
+
+func ipRefs(address string, states ...*metal.IP) []metal.Ref {
+	refs := []metal.Ref{{Kind: metal.KindIP, ID: address}}
+	for _, i := range states {
+		if i != nil && i.UID() != "" {
+			refs = append(refs, metal.Ref{Kind: metal.KindUID, ID: i.UID()})
+		}
+	}
+	return refs
+}
+
+// notifyNetworking notifies of the networks and addresses of a project.
+func (f *facts) notifyNetworking(project string) {
+	for _, id := range slices.Sorted(maps.Keys(f.networking.networksOf[project])) {
+		f.notify(networkRefs(id, f.networks.entries[id].fact)...)
+	}
+	for _, address := range slices.Sorted(maps.Keys(f.networking.ipsOf[project])) {
+		f.notify(ipRefs(address, f.ips.entries[address].fact)...)
+	}
+}
+
+// evictNetworking drops networks and addresses that are not referenced, unless they are public,
+// or all of their project were observed and are shown. What of it is dropped is to be observed
+// again before it counts as observed.
+func (f *facts) evictNetworking(now time.Time) {
+	n := &f.networking
+	for _, c := range []*coverage{&n.networks, &n.ips} {
+		for project := range c.projects {
+			if !f.relevant(project) {
+				c.forget(project)
+			}
+		}
+	}
+	kept := func(c *coverage, project string) bool {
+		if project == "" {
+			return false
+		}
+		if !f.relevant(project) {
+			c.forget(project)
+		}
+		return !c.observed(project).IsZero()
+	}
+	for id, h := range f.networks.entries {
+		if f.isReferenced(metal.KindNetwork, id) || h.fact != nil && (kept(&n.networks, h.fact.Project) || isPublic(h.fact) && !n.publicObservedAt().IsZero()) {
+			continue
+		}
+		if now.Sub(h.observedAt) > forgetAfter {
+			n.indexNetwork(id, h.fact, nil)
+			delete(f.networks.entries, id)
+		}
+	}
+	for address, h := range f.ips.entries {
+		if f.isReferenced(metal.KindIP, address) || h.fact != nil && kept(&n.ips, h.fact.Project) {
+			continue
+		}
+		if now.Sub(h.observedAt) > forgetAfter {
+			n.indexIP(address, h.fact, nil)
+			delete(f.ips.entries, address)
+		}
+	}
+}
+
+// NetworksObserved reports whether all networks that a spec of the project can name were
+// observed once: its own, those of no project, and shared ones of others. The last are left out
+// if the metal-api answers the list of all networks with an error.
+func (o *Observer) NetworksObserved(project string) bool {
+	o.facts.mu.RLock()
+	defer o.facts.mu.RUnlock()
+	n := &o.facts.networking
+	if n.networks.observed(project).IsZero() || n.publicObservedAt().IsZero() {
+		return false
+	}
+	return !n.networks.allAt.IsZero() || n.listError != nil
+}
+
+// IPsObserved reports whether all addresses of the project were observed once.
+func (o *Observer) IPsObserved(project string) bool {
+	o.facts.mu.RLock()
+	defer o.facts.mu.RUnlock()
+	return !o.facts.networking.ips.observed(project).IsZero()
+}
+
+// AllNetworksObserved and AllIPsObserved report whether the networks and addresses of every
+// relevant project were observed once. AllNetworksObserved is true if the metal-api answers the list of
+// all networks with an error, and those of the projects that are known were observed one by one.
+func (o *Observer) AllNetworksObserved() bool {
+	o.facts.mu.RLock()
+	defer o.facts.mu.RUnlock()
+	n := &o.facts.networking
+	return n.networks.coversAll(o.facts.relevant) || n.listError != nil && !n.publicAt.IsZero()
+}
+
+// AllIPsObserved is AllNetworksObserved for addresses.
+func (o *Observer) AllIPsObserved() bool {
+	o.facts.mu.RLock()
+	defer o.facts.mu.RUnlock()
+	return o.facts.networking.ips.coversAll(o.facts.relevant)
+}
+
+// Networks returns every network that is known to be there, by id: those that were observed by
+// reads, and those that records reference.
+func (o *Observer) Networks() iter.Seq[*metal.Network] {
+	o.facts.mu.RLock()
+	defer o.facts.mu.RUnlock()
+	return slices.Values(present(&o.facts.networks, maps.Keys(o.facts.networks.entries)))
+}
+
+// NetworksOf returns the networks that a spec of the project can name, as far as they are known,
+// by id: its own, those of no project, and shared ones.
+func (o *Observer) NetworksOf(project string) []*metal.Network {
+	o.facts.mu.RLock()
+	defer o.facts.mu.RUnlock()
+	n := &o.facts.networking
+	ids := maps.Clone(n.public)
+	maps.Copy(ids, n.networksOf[project])
+	return slices.DeleteFunc(present(&o.facts.networks, maps.Keys(ids)), func(n *metal.Network) bool { return !n.UsableBy(project) })
+}
+
+// IPsOf returns the addresses of a project, as far as they are known.
+func (o *Observer) IPsOf(project string) []*metal.IP {
+	o.facts.mu.RLock()
+	defer o.facts.mu.RUnlock()
+	return present(&o.facts.ips, maps.Keys(o.facts.networking.ipsOf[project]))
+}
+
+// present returns the facts of what is known to be there, by id.
+func present[T any](c *cache[T], ids iter.Seq[string]) (found []*T) {
+	for _, id := range slices.Sorted(ids) {
+		if h := c.entries[id]; h != nil && h.fact != nil {
+			found = append(found, h.fact)
+		}
+	}
+	return found
+}

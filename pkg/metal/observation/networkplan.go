@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package observation
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+)
+
+const (
+	// publicNetworksTTL is for how long reads of a project's networks take what was last
+	// observed of the networks of no project, which hardly ever change. Shared ones of other
+	// projects are observed by sweeps.
+	publicNetworksTTL = 5 * time.Minute
+	// failedListInterval is how long after a list of all networks that failed the next one is
+	// made: one network that was freed halfway makes each fail (docs/metal-api.md, Q50).
+	failedListInterval = time.Minute
+)
+
+// networkingPlan is a way to observe all networks and addresses, or those of a project, apart
+// from gets, which are in the scope.
+type networkingPlan struct {
+	// listNetworks and listIPs: those of all projects, in one call. networksOf and ipsOf: those of
+	// one.
+	listNetworks, listIPs bool
+	networksOf, ipsOf     string
+	// public: the networks of no project. shared: a list of all networks, for shared ones of
+	// other projects; any that is in flight will do.
+	public, shared bool
+	cost, duration time.Duration
+}
+
+func (p *networkingPlan) add(o *Observer, k callKind, hits int) {
+	p.cost += o.costs.cost(k, hits)
+	p.duration += o.costs.latency(k, hits)
+}
+
+// preferBulk reports whether a find is made, and not a get of each that is known: what discovers,
+// unless it takes too long.
+func (o *Observer) preferBulk(find, get callKind, hits, known int, everObserved bool, m limits) bool {
+	if !everObserved || known == 0 {
+		return true
+	}
+	parallel := max(1, o.getLimiter.limit())
+	bulk := plan{cost: o.costs.cost(find, hits), duration: o.costs.latency(find, hits)}
+	gets := plan{cost: time.Duration(known) * o.costs.cost(get, 1), duration: time.Duration((known+parallel-1)/parallel) * o.costs.latency(get, 1)}
+	return m.allow(bulk) || !m.allow(gets)
+}
+
+// planNetworking plans the observation of the networks and addresses of a scope that does not
+// name them. What a get is planned of is added to the scope, and what is observed without one is
+// taken out of it.
+func (o *Observer) planNetworking(scope metal.Scope, m limits) (metal.Scope, networkingPlan) {
+	var p networkingPlan
+	o.facts.mu.RLock()
+	defer o.facts.mu.RUnlock()
+	n, now := &o.facts.networking, o.opts.Clock.Now()
+	switch project := scope.ProjectNetworks; {
+	case scope.AllNetworks:
+		known := presentIDs(&o.facts.networks)
+		if o.preferBulk(callNetworkFind, callNetworkGet, n.networksListed, len(known), !n.networks.allAt.IsZero(), m) {
+			p.listNetworks = true
+			p.add(o, callNetworkFind, n.networksListed)
+			scope.Networks = without(scope.Networks, known)
+		} else {
+			scope.Networks = union(scope.Networks, known)
+		}
+	case project != "":
+		known := slices.Collect(maps.Keys(n.networksOf[project]))
+		if o.preferBulk(callNetworkFind, callNetworkGet, len(known), len(known), !n.networks.observed(project).IsZero(), m) {
+			p.networksOf = project
+			p.add(o, callNetworkFind, len(known))
+			scope.Networks = without(scope.Networks, known)
+		} else {
+			scope.Networks = union(scope.Networks, known)
+		}
+		scope.Networks = without(scope.Networks, slices.Collect(maps.Keys(n.public)), known...)
+		if now.Sub(n.publicObservedAt()) >= publicNetworksTTL {
+			p.public = true
+			p.add(o, callNetworkFind, 1)
+		}
+		if p.shared = n.listDue(now); p.shared {
+			p.add(o, callNetworkFind, n.networksListed)
+		}
+	}
+	switch project := scope.ProjectIPs; {
+	case scope.AllIPs:
+		known := presentIDs(&o.facts.ips)
+		if o.preferBulk(callIPFind, callIPGet, n.ipsListed, len(known), !n.ips.allAt.IsZero(), m) {
+			p.listIPs = true
+			p.add(o, callIPFind, n.ipsListed)
+			scope.IPs = without(scope.IPs, known)
+		} else {
+			scope.IPs = union(scope.IPs, known)
+		}
+	case project != "":
+		known := slices.Collect(maps.Keys(n.ipsOf[project]))
+		if o.preferBulk(callIPFind, callIPGet, len(known), len(known), !n.ips.observed(project).IsZero(), m) {
+			p.ipsOf = project
+			p.add(o, callIPFind, len(known))
+			scope.IPs = without(scope.IPs, known)
+		} else {
+			scope.IPs = union(scope.IPs, known)
+		}
+	}
+	return scope, p
+}
+
+func presentIDs[T any](c *cache[T]) (ids []string) {
+	for id, h := range c.entries {
+		if h.fact != nil {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// without returns the ids that are not among others, unless they are among except.
+func without(ids, others []string, except ...string) []string {
+	if len(ids) == 0 || len(others) == 0 {
+		return ids
+	}
+	drop := map[string]bool{}
+	for _, id := range others {
+		drop[id] = true
+	}
+	for _, id := range except {
+		delete(drop, id)
+	}
+	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return drop[id] })
+}
+
+// executeNetworking observes networks and addresses as planned, and verifies what is missing.
+func (o *Observer) executeNetworking(ctx context.Context, a *costTally, p networkingPlan) error {
+	var errs []error
+	if p.listNetworks {
+		err := o.listNetworks(ctx, a)
+		if isListRefused(err) {
+			// One network can be why. What finds of projects show is not all.
+			for _, project := range o.knownProjects() {
+				errs = append(errs, o.findNetworks(ctx, a, metal.NetworkQuery{Project: project}))
+			}
+			errs = append(errs, o.findNetworks(ctx, a, metal.NetworkQuery{NoProject: true}))
+		}
+		errs = append(errs, err)
+	}
+	if p.networksOf != "" {
+		errs = append(errs, o.findNetworks(ctx, a, metal.NetworkQuery{Project: p.networksOf}))
+	}
+	if p.public {
+		errs = append(errs, o.findNetworks(ctx, a, metal.NetworkQuery{NoProject: true}))
+	}
+	if p.shared {
+		errs = append(errs, o.lists.join(func() error { return o.listNetworks(ctx, a) }))
+	} else if p.networksOf != "" {
+		errs = append(errs, o.listError())
+	}
+	if p.listIPs {
+		errs = append(errs, o.findIPs(ctx, a, metal.IPQuery{}))
+	}
+	if p.ipsOf != "" {
+		errs = append(errs, o.findIPs(ctx, a, metal.IPQuery{Project: p.ipsOf}))
+	}
+	return errors.Join(errs...)
+}
+
+// networkLists is the list of all networks that is in flight.
+type networkLists struct {
+	mu       sync.Mutex
+	inFlight *networkList
+}
+
+type networkList struct {
+	done chan struct{}
+	err  error
+}
+
+// join makes a list, or waits for the one that is in flight.
+func (l *networkLists) join(list func() error) error {
+	l.mu.Lock()
+	if running := l.inFlight; running != nil {
+		l.mu.Unlock()
+		<-running.done
+		return running.err
+	}
+	mine := &networkList{done: make(chan struct{})}
+	l.inFlight = mine
+	l.mu.Unlock()
+	mine.err = list()
+	l.mu.Lock()
+	l.inFlight = nil
+	l.mu.Unlock()
+	close(mine.done)
+	return mine.err
+}
+
+// isListRefused reports whether the metal-api answered, but with an error.
+func isListRefused(err error) bool {
+	e, ok := errors.AsType[*metal.Error](err)
+	return ok && !e.Unanswered()
+}
+
+func (o *Observer) listError() error {
+	o.facts.mu.RLock()
+	defer o.facts.mu.RUnlock()
+	return o.facts.networking.listError
+}
+
+// knownProjects returns the relevant projects that anything is known of.
+func (o *Observer) knownProjects() []string {
+	o.facts.mu.RLock()
+	defer o.facts.mu.RUnlock()
+	projects := map[string]struct{}{}
+	for project := range o.facts.byProject {
+		projects[project] = struct{}{}
+	}
+	for project := range o.facts.networking.networksOf {
+		projects[project] = struct{}{}
+	}
+	for project := range o.facts.networking.networks.projects {
+		projects[project] = struct{}{}
+	}
+	maps.DeleteFunc(projects, func(project string, _ struct{}) bool { return !o.facts.relevant(project) })
+	return slices.Sorted(maps.Keys(projects))
+}
+
+// listNetworks observes all networks with one call.
+func (o *Observer) listNetworks(ctx context.Context, a *costTally) error {
+	return o.findNetworks(ctx, a, metal.NetworkQuery{})
+}
+
+// findNetworks observes all networks, those of a project, or those of none.
+func (o *Observer) findNetworks(ctx context.Context, a *costTally, q metal.NetworkQuery) error {
+	all := q.Project == "" && !q.NoProject
+	found, m, err := timedCall(ctx, o, a, callNetworkFind, countAll, func(ctx context.Context) ([]*metal.Network, error) {
+		return o.backend.FindNetworks(ctx, q)
+	})
+	if err != nil {
+		if all && isListRefused(err) {
+			o.facts.update(func() { o.facts.networking.listError, o.facts.networking.listFailedAt = err, m.start })
+		}
+		return err
+	}
+	var pending []string
+	o.facts.update(func() {
+		f := o.facts
+		n := &f.networking
+		keep := f.relevant
+		if q.Project != "" {
+			keep = func(string) bool { return true }
+		}
+		listed, skipped := f.applyNetworks(found, m, keep, &pending)
+		switch {
+		case all:
+			absentAmong(&f.networks, maps.Keys(f.networks.entries), listed, m, &pending)
+			n.networks.recordAll(m.start, skipped)
+			n.networksListed, n.listError = len(found), nil
+		case q.NoProject:
+			absentAmong(&f.networks, func(yield func(string) bool) {
+				for id := range maps.Clone(n.public) {
+					if h := f.networks.entries[id]; h.fact != nil && h.fact.Project == "" && !yield(id) {
+						return
+					}
+				}
+			}, listed, m, &pending)
+			n.publicAt = m.start
+		default:
+			absentAmong(&f.networks, maps.Keys(maps.Clone(n.networksOf[q.Project])), listed, m, &pending)
+			n.networks.recordProject(q.Project, m.start)
+		}
+	})
+	return o.verifyNetworking(ctx, a, pending, []callKind{callNetworkGet, callNetworkFind}, o.observeNetwork)
+}
+
+// findIPs observes all addresses, or those of a project.
+func (o *Observer) findIPs(ctx context.Context, a *costTally, q metal.IPQuery) error {
+	found, m, err := timedCall(ctx, o, a, callIPFind, countAll, func(ctx context.Context) ([]*metal.IP, error) {
+		return o.backend.FindIPs(ctx, q)
+	})
+	if err != nil {
+		return err
+	}
+	var pending []string
+	o.facts.update(func() {
+		f := o.facts
+		n := &f.networking
+		if q.Project == "" {
+			listed, skipped := f.applyIPs(found, m, f.relevant, &pending)
+			absentAmong(&f.ips, maps.Keys(f.ips.entries), listed, m, &pending)
+			n.ips.recordAll(m.start, skipped)
+			n.ipsListed = len(found)
+			return
+		}
+		listed, _ := f.applyIPs(found, m, func(string) bool { return true }, &pending)
+		absentAmong(&f.ips, maps.Keys(maps.Clone(n.ipsOf[q.Project])), listed, m, &pending)
+		n.ips.recordProject(q.Project, m.start)
+	})
+	return o.verifyNetworking(ctx, a, pending, []callKind{callIPGet, callIPFind}, o.observeIP)
+}
+
+// verifyNetworking takes second observations of networks or addresses, within a bound. Those that
+// are left stay pending verification until the next observation.
+func (o *Observer) verifyNetworking(ctx context.Context, a *costTally, ids []string, calls []callKind, observe observeFunc) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	if time.Duration(len(ids))*o.costOf(calls) > maxVerificationCost {
+		return errTooManyUnverified
+	}
+	return o.observeInBatches(ctx, &fixedFunds{maxVerificationCost, a}, ids, calls, observe)
+}
+
+// maxVerificationCost is what second observations of networks and addresses may cost that one
+// list or find did not show: more than that is missing from an answer that is unreliable.
+const maxVerificationCost = 250 * time.Millisecond
