@@ -4004,7 +4004,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_ClusterNetwork(ref common.Reference
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "ClusterNetwork is a network in the metal-api. `metalctl network describe <id>` shows all properties.",
+				Description: "ClusterNetwork is a network in the metal-api. `kubectl get metalstacknetworks` lists all that a spec can name.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"id": {
@@ -6443,7 +6443,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterSpec(ref common.Re
 					},
 					"partition": {
 						SchemaProps: spec.SchemaProps{
-							Description: "partition is the metal-stack partition of the cluster, which is one location with its own switches and machines, such as `fra-equ01`. `metalctl partition list` lists all. It cannot be changed.",
+							Description: "partition is the metal-stack partition of the cluster, which is one location with its own switches and machines, such as `fra-equ01`. `kubectl get metalstackpartitions` lists all. It cannot be changed.",
 							MaxLength:   ptr.To[int64](63),
 							Type:        []string{"string"},
 							Format:      "",
@@ -6451,7 +6451,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterSpec(ref common.Re
 					},
 					"publicNetworkID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "publicNetworkID is the external network of the cluster: the firewall is connected to it, and the control plane's address is allocated in it if none is set. Example: `internet-fra-equ01`. It cannot be changed once the allocation of the cluster has begun.",
+							Description: "publicNetworkID is the external network of the cluster: the firewall is connected to it, and the control plane's address is allocated in it if none is set. Example: `internet-fra-equ01`. `kubectl get metalstacknetworks` lists all. It cannot be changed once the allocation of the cluster has begun.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -6459,7 +6459,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackClusterSpec(ref common.Re
 					},
 					"privateNetworkID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "privateNetworkID is the private network of the cluster's machines. If it is omitted, a network is allocated, its id is written here, and it is released when the cluster is deleted. A network that you set must belong to the project, and is kept when the cluster is deleted. It cannot be changed once it is set.",
+							Description: "privateNetworkID is the private network of the cluster's machines. If it is omitted, a network is allocated, its id is written here, and it is released when the cluster is deleted. A network that you set must belong to the project, and is kept when the cluster is deleted. `kubectl get metalstacknetworks` lists all. It cannot be changed once it is set.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -6863,7 +6863,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref common.R
 				Properties: map[string]spec.Schema{
 					"image": {
 						SchemaProps: spec.SchemaProps{
-							Description: "image is the firewall image to install: a full image id such as `firewall-ubuntu-3.0.20260101`, or an alias such as `firewall-ubuntu-3.0`, for which the metal-api takes the newest version. `metalctl image list` lists all.",
+							Description: "image is the firewall image to install: a full image id such as `firewall-ubuntu-3.0.20260101`, or an alias such as `firewall-ubuntu-3.0`, for which the metal-api takes the newest version. `kubectl get metalstackimages` lists all.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -6871,7 +6871,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackFirewallSpec(ref common.R
 					},
 					"machineType": {
 						SchemaProps: spec.SchemaProps{
-							Description: "machineType is the metal-stack size of the firewall, which stands for cores, memory and disks, such as `n1-medium-x86`. `metalctl size list` lists all.",
+							Description: "machineType is the metal-stack size of the firewall, which stands for cores, memory and disks, such as `n1-medium-x86`. `kubectl get metalstacksizes` lists all, and `kubectl get metalstackpartitions -o yaml` says how many of each are available.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -7764,7 +7764,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineSpec(ref common.Re
 				Properties: map[string]spec.Schema{
 					"image": {
 						SchemaProps: spec.SchemaProps{
-							Description: "image is the operating system to install: a full image id such as `ubuntu-24.04.20260101`, or an alias such as `ubuntu-24.04`, for which the metal-api takes the newest version; status.metal.image says which. `metalctl image list` lists all.",
+							Description: "image is the operating system to install: a full image id such as `ubuntu-24.04.20260101`, or an alias such as `ubuntu-24.04`, for which the metal-api takes the newest version; status.metal.image says which. `kubectl get metalstackimages` lists all.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -7772,7 +7772,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackMachineSpec(ref common.Re
 					},
 					"machineType": {
 						SchemaProps: spec.SchemaProps{
-							Description: "machineType is the metal-stack size of the machine, which stands for cores, memory and disks, such as `c1-xlarge-x86`. `metalctl size list` lists all.",
+							Description: "machineType is the metal-stack size of the machine, which stands for cores, memory and disks, such as `c1-xlarge-x86`. `kubectl get metalstacksizes` lists all, and `kubectl get metalstackpartitions -o yaml` says how many of each are available.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -8422,7 +8422,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackNetworkStatus(ref common.
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackNetworkStatus is the observed state of a network. The fields conditions, allocation and deletion of a claim are recorded; the others are read from the metal-api.",
+				Description: "MetalStackNetworkStatus is the observed state of a network. The fields conditions, allocation and deletion of a claim are recorded; the others are read from the metal-api. Of a network of another project, only networkID, type, partition, prefixes, destinationPrefixes and nat are shown; of one of no project, displayName and description, too.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"ready": {
@@ -8939,7 +8939,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackProjectStatus(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "reservations are the machines that are kept for the project: other projects cannot allocate them.",
+							Description: "reservations are the machines that are kept for the project: other projects cannot allocate them. Those of the same size and partition do not add up: the largest one counts.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -9506,7 +9506,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalUser(ref common.ReferenceCallb
 				Properties: map[string]spec.Schema{
 					"kind": {
 						SchemaProps: spec.SchemaProps{
-							Description: "kind is `MetalStackCluster`, `MetalStackNetwork`, `MetalStackIP`, `MetalStackMachine`, `MetalStackFirewall`, `Service` for a Service of a workload cluster, or `Machine` for a machine in metal-stack of which no more is known.",
+							Description: "kind is `MetalStackCluster`, `MetalStackNetwork`, `MetalStackIP`, `MetalStackMachine`, `MetalStackFirewall`, `Service` for a Service of a workload cluster, or `Cluster` or `Machine` for a cluster or machine in metal-stack of which no more is known.",
 							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
@@ -10453,7 +10453,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_ClusterNetwork(ref common.Reference
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "ClusterNetwork is a network in the metal-api. `metalctl network describe <id>` shows all properties.",
+				Description: "ClusterNetwork is a network in the metal-api. `kubectl get metalstacknetworks` lists all that a spec can name.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"id": {
@@ -12892,7 +12892,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterSpec(ref common.Re
 					},
 					"partition": {
 						SchemaProps: spec.SchemaProps{
-							Description: "partition is the metal-stack partition of the cluster, which is one location with its own switches and machines, such as `fra-equ01`. `metalctl partition list` lists all. It cannot be changed.",
+							Description: "partition is the metal-stack partition of the cluster, which is one location with its own switches and machines, such as `fra-equ01`. `kubectl get metalstackpartitions` lists all. It cannot be changed.",
 							MaxLength:   ptr.To[int64](63),
 							Type:        []string{"string"},
 							Format:      "",
@@ -12900,7 +12900,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterSpec(ref common.Re
 					},
 					"publicNetworkID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "publicNetworkID is the external network of the cluster: the firewall is connected to it, and the control plane's address is allocated in it if none is set. Example: `internet-fra-equ01`. It cannot be changed once the allocation of the cluster has begun.",
+							Description: "publicNetworkID is the external network of the cluster: the firewall is connected to it, and the control plane's address is allocated in it if none is set. Example: `internet-fra-equ01`. `kubectl get metalstacknetworks` lists all. It cannot be changed once the allocation of the cluster has begun.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -12908,7 +12908,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackClusterSpec(ref common.Re
 					},
 					"privateNetworkID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "privateNetworkID is the private network of the cluster's machines. If it is omitted, a network is allocated, its id is written here, and it is released when the cluster is deleted. A network that you set must belong to the project, and is kept when the cluster is deleted. It cannot be changed once it is set.",
+							Description: "privateNetworkID is the private network of the cluster's machines. If it is omitted, a network is allocated, its id is written here, and it is released when the cluster is deleted. A network that you set must belong to the project, and is kept when the cluster is deleted. `kubectl get metalstacknetworks` lists all. It cannot be changed once it is set.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -13312,7 +13312,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref common.R
 				Properties: map[string]spec.Schema{
 					"image": {
 						SchemaProps: spec.SchemaProps{
-							Description: "image is the firewall image to install: a full image id such as `firewall-ubuntu-3.0.20260101`, or an alias such as `firewall-ubuntu-3.0`, for which the metal-api takes the newest version. `metalctl image list` lists all.",
+							Description: "image is the firewall image to install: a full image id such as `firewall-ubuntu-3.0.20260101`, or an alias such as `firewall-ubuntu-3.0`, for which the metal-api takes the newest version. `kubectl get metalstackimages` lists all.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -13320,7 +13320,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackFirewallSpec(ref common.R
 					},
 					"machineType": {
 						SchemaProps: spec.SchemaProps{
-							Description: "machineType is the metal-stack size of the firewall, which stands for cores, memory and disks, such as `n1-medium-x86`. `metalctl size list` lists all.",
+							Description: "machineType is the metal-stack size of the firewall, which stands for cores, memory and disks, such as `n1-medium-x86`. `kubectl get metalstacksizes` lists all, and `kubectl get metalstackpartitions -o yaml` says how many of each are available.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -14213,7 +14213,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineSpec(ref common.Re
 				Properties: map[string]spec.Schema{
 					"image": {
 						SchemaProps: spec.SchemaProps{
-							Description: "image is the operating system to install: a full image id such as `ubuntu-24.04.20260101`, or an alias such as `ubuntu-24.04`, for which the metal-api takes the newest version; status.metal.image says which. `metalctl image list` lists all.",
+							Description: "image is the operating system to install: a full image id such as `ubuntu-24.04.20260101`, or an alias such as `ubuntu-24.04`, for which the metal-api takes the newest version; status.metal.image says which. `kubectl get metalstackimages` lists all.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -14221,7 +14221,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackMachineSpec(ref common.Re
 					},
 					"machineType": {
 						SchemaProps: spec.SchemaProps{
-							Description: "machineType is the metal-stack size of the machine, which stands for cores, memory and disks, such as `c1-xlarge-x86`. `metalctl size list` lists all.",
+							Description: "machineType is the metal-stack size of the machine, which stands for cores, memory and disks, such as `c1-xlarge-x86`. `kubectl get metalstacksizes` lists all, and `kubectl get metalstackpartitions -o yaml` says how many of each are available.",
 							MaxLength:   ptr.To[int64](253),
 							Type:        []string{"string"},
 							Format:      "",
@@ -14871,7 +14871,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackNetworkStatus(ref common.
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "MetalStackNetworkStatus is the observed state of a network. The fields conditions, allocation and deletion of a claim are recorded; the others are read from the metal-api.",
+				Description: "MetalStackNetworkStatus is the observed state of a network. The fields conditions, allocation and deletion of a claim are recorded; the others are read from the metal-api. Of a network of another project, only networkID, type, partition, prefixes, destinationPrefixes and nat are shown; of one of no project, displayName and description, too.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"ready": {
@@ -15388,7 +15388,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackProjectStatus(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "reservations are the machines that are kept for the project: other projects cannot allocate them.",
+							Description: "reservations are the machines that are kept for the project: other projects cannot allocate them. Those of the same size and partition do not add up: the largest one counts.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -15955,7 +15955,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalUser(ref common.ReferenceCallb
 				Properties: map[string]spec.Schema{
 					"kind": {
 						SchemaProps: spec.SchemaProps{
-							Description: "kind is `MetalStackCluster`, `MetalStackNetwork`, `MetalStackIP`, `MetalStackMachine`, `MetalStackFirewall`, `Service` for a Service of a workload cluster, or `Machine` for a machine in metal-stack of which no more is known.",
+							Description: "kind is `MetalStackCluster`, `MetalStackNetwork`, `MetalStackIP`, `MetalStackMachine`, `MetalStackFirewall`, `Service` for a Service of a workload cluster, or `Cluster` or `Machine` for a cluster or machine in metal-stack of which no more is known.",
 							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",

@@ -52,7 +52,8 @@ const (
 )
 
 // MetalStackNetworkStatus is the observed state of a network. The fields conditions,
-// allocation and deletion of a claim are recorded; the others are read from the metal-api.
+// allocation and deletion of a claim are recorded; the others are read from the metal-api. Of a
+// network that is not the project's own, only what a spec needs is shown.
 type MetalStackNetworkStatus struct {
 	Ready               bool
 	Managed             bool

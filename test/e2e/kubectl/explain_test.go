@@ -123,7 +123,7 @@ func fieldsOf(t reflect.Type, at string) []string {
 func explainNamesValuesAndExamples(s *space) {
 	for field, want := range map[string][]string{
 		"msm":                               {"KIND:       MetalStackMachine", "VERSION:    v1alpha4", "a machine of metal-stack", "status.metal"},
-		"msc.spec.partition":                {"metalctl partition list", "cannot be changed"},
+		"msc.spec.partition":                {"kubectl get metalstackpartitions", "cannot be changed"},
 		"msc.spec":                          {"partition <string> -required-", "publicNetworkID <string>"},
 		"msm.status.metal.phase":            {"Phoned Home", "Installing"},
 		"msm.status.metal.lastEvent.time":   {"FIELD: time"},

@@ -34,18 +34,19 @@ type MetalStackClusterSpecApplyConfiguration struct {
 	// other one is accepted. It cannot be changed once it is set.
 	ProjectID *string `json:"projectID,omitempty"`
 	// partition is the metal-stack partition of the cluster, which is one location
-	// with its own switches and machines, such as `fra-equ01`. `metalctl partition
-	// list` lists all. It cannot be changed.
+	// with its own switches and machines, such as `fra-equ01`.
+	// `kubectl get metalstackpartitions` lists all. It cannot be changed.
 	Partition *string `json:"partition,omitempty"`
 	// publicNetworkID is the external network of the cluster: the firewall is
 	// connected to it, and the control plane's address is allocated in it if none
-	// is set. Example: `internet-fra-equ01`.
+	// is set. Example: `internet-fra-equ01`. `kubectl get metalstacknetworks` lists all.
 	// It cannot be changed once the allocation of the cluster has begun.
 	PublicNetworkID *string `json:"publicNetworkID,omitempty"`
 	// privateNetworkID is the private network of the cluster's machines. If it is
 	// omitted, a network is allocated, its id is written here, and it is released
 	// when the cluster is deleted. A network that you set must belong to the project,
-	// and is kept when the cluster is deleted. It cannot be changed once it is set.
+	// and is kept when the cluster is deleted. `kubectl get metalstacknetworks` lists all.
+	// It cannot be changed once it is set.
 	PrivateNetworkID *string `json:"privateNetworkID,omitempty"`
 	// privateNetwork is which addresses the private network gets when it is allocated. If
 	// it is omitted, they are those that the partition has by default. It cannot be set

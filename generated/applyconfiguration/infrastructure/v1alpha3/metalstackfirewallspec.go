@@ -16,10 +16,12 @@ import (
 type MetalStackFirewallSpecApplyConfiguration struct {
 	// image is the firewall image to install: a full image id such as
 	// `firewall-ubuntu-3.0.20260101`, or an alias such as `firewall-ubuntu-3.0`, for
-	// which the metal-api takes the newest version. `metalctl image list` lists all.
+	// which the metal-api takes the newest version. `kubectl get metalstackimages` lists all.
 	Image *string `json:"image,omitempty"`
 	// machineType is the metal-stack size of the firewall, which stands for cores,
-	// memory and disks, such as `n1-medium-x86`. `metalctl size list` lists all.
+	// memory and disks, such as `n1-medium-x86`. `kubectl get
+	// metalstacksizes` lists all, and `kubectl get metalstackpartitions -o yaml` says how many
+	// of each are available.
 	MachineType *string `json:"machineType,omitempty"`
 	// partition is the metal-stack partition of the firewall. It defaults to that of
 	// the firewall's cluster.

@@ -10,8 +10,8 @@ package v1alpha3
 // MetalUser is what a network or an address is used by.
 type MetalUserApplyConfiguration struct {
 	// kind is `MetalStackCluster`, `MetalStackNetwork`, `MetalStackIP`, `MetalStackMachine`,
-	// `MetalStackFirewall`, `Service` for a Service of a workload cluster, or `Machine` for a
-	// machine in metal-stack of which no more is known.
+	// `MetalStackFirewall`, `Service` for a Service of a workload cluster, or `Cluster` or
+	// `Machine` for a cluster or machine in metal-stack of which no more is known.
 	Kind *string `json:"kind,omitempty"`
 	// namespace of the object.
 	Namespace *string `json:"namespace,omitempty"`

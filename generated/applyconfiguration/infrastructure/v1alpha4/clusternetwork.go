@@ -7,8 +7,8 @@ package v1alpha4
 // ClusterNetworkApplyConfiguration represents a declarative configuration of the ClusterNetwork type for use
 // with apply.
 //
-// ClusterNetwork is a network in the metal-api. `metalctl network describe <id>`
-// shows all properties.
+// ClusterNetwork is a network in the metal-api. `kubectl get metalstacknetworks`
+// lists all that a spec can name.
 type ClusterNetworkApplyConfiguration struct {
 	// id of the network in metal-stack, a UUID.
 	ID *string `json:"id,omitempty"`

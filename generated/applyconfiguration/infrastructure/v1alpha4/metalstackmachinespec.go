@@ -13,10 +13,12 @@ type MetalStackMachineSpecApplyConfiguration struct {
 	// image is the operating system to install: a full image id such as
 	// `ubuntu-24.04.20260101`, or an alias such as `ubuntu-24.04`, for which the
 	// metal-api takes the newest version; status.metal.image says which.
-	// `metalctl image list` lists all.
+	// `kubectl get metalstackimages` lists all.
 	Image *string `json:"image,omitempty"`
 	// machineType is the metal-stack size of the machine, which stands for cores,
-	// memory and disks, such as `c1-xlarge-x86`. `metalctl size list` lists all.
+	// memory and disks, such as `c1-xlarge-x86`. `kubectl get
+	// metalstacksizes` lists all, and `kubectl get metalstackpartitions -o yaml` says how many
+	// of each are available.
 	MachineType *string `json:"machineType,omitempty"`
 	// partition is the metal-stack partition of the machine. It defaults to that of
 	// the machine's cluster.

@@ -13,7 +13,9 @@ import (
 // with apply.
 //
 // MetalStackNetworkStatus is the observed state of a network. The fields conditions,
-// allocation and deletion of a claim are recorded; the others are read from the metal-api.
+// allocation and deletion of a claim are recorded; the others are read from the metal-api. Of a
+// network of another project, only networkID, type, partition, prefixes, destinationPrefixes
+// and nat are shown; of one of no project, displayName and description, too.
 type MetalStackNetworkStatusApplyConfiguration struct {
 	// ready is true while the network exists in metal-stack.
 	Ready *bool `json:"ready,omitempty"`

@@ -59,7 +59,7 @@ type MetalStackProjectStatus struct {
 	// +listMapKey=resource
 	Quotas []ProjectQuota `json:"quotas,omitempty"`
 	// reservations are the machines that are kept for the project: other projects cannot
-	// allocate them.
+	// allocate them. Those of the same size and partition do not add up: the largest one counts.
 	// +optional
 	// +listType=atomic
 	Reservations []SizeReservation `json:"reservations,omitempty"`

@@ -91,15 +91,15 @@ type MetalStackClusterSpec struct {
 	ProjectID string `json:"projectID,omitempty"`
 
 	// partition is the metal-stack partition of the cluster, which is one location
-	// with its own switches and machines, such as `fra-equ01`. `metalctl partition
-	// list` lists all. It cannot be changed.
+	// with its own switches and machines, such as `fra-equ01`.
+	// `kubectl get metalstackpartitions` lists all. It cannot be changed.
 	// +required
 	// +k8s:validation:maxLength=63
 	Partition string `json:"partition,omitempty"`
 
 	// publicNetworkID is the external network of the cluster: the firewall is
 	// connected to it, and the control plane's address is allocated in it if none
-	// is set. Example: `internet-fra-equ01`.
+	// is set. Example: `internet-fra-equ01`. `kubectl get metalstacknetworks` lists all.
 	// It cannot be changed once the allocation of the cluster has begun.
 	// +optional
 	// +k8s:validation:maxLength=253
@@ -108,7 +108,8 @@ type MetalStackClusterSpec struct {
 	// privateNetworkID is the private network of the cluster's machines. If it is
 	// omitted, a network is allocated, its id is written here, and it is released
 	// when the cluster is deleted. A network that you set must belong to the project,
-	// and is kept when the cluster is deleted. It cannot be changed once it is set.
+	// and is kept when the cluster is deleted. `kubectl get metalstacknetworks` lists all.
+	// It cannot be changed once it is set.
 	// +optional
 	// +k8s:validation:maxLength=253
 	PrivateNetworkID string `json:"privateNetworkID,omitempty"`
@@ -324,8 +325,8 @@ type FailureDomain struct {
 	Attributes map[string]string `json:"attributes,omitempty"`
 }
 
-// ClusterNetwork is a network in the metal-api. `metalctl network describe <id>`
-// shows all properties.
+// ClusterNetwork is a network in the metal-api. `kubectl get metalstacknetworks`
+// lists all that a spec can name.
 // +structType=atomic
 type ClusterNetwork struct {
 	// id of the network in metal-stack, a UUID.

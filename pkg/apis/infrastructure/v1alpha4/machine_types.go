@@ -64,13 +64,15 @@ type MetalStackMachineSpec struct {
 	// image is the operating system to install: a full image id such as
 	// `ubuntu-24.04.20260101`, or an alias such as `ubuntu-24.04`, for which the
 	// metal-api takes the newest version; status.metal.image says which.
-	// `metalctl image list` lists all.
+	// `kubectl get metalstackimages` lists all.
 	// +required
 	// +k8s:validation:maxLength=253
 	Image string `json:"image,omitempty"`
 
 	// machineType is the metal-stack size of the machine, which stands for cores,
-	// memory and disks, such as `c1-xlarge-x86`. `metalctl size list` lists all.
+	// memory and disks, such as `c1-xlarge-x86`. `kubectl get
+	// metalstacksizes` lists all, and `kubectl get metalstackpartitions -o yaml` says how many
+	// of each are available.
 	// +required
 	// +k8s:validation:maxLength=253
 	MachineType string `json:"machineType,omitempty"`

@@ -78,7 +78,9 @@ const (
 )
 
 // MetalStackNetworkStatus is the observed state of a network. The fields conditions,
-// allocation and deletion of a claim are recorded; the others are read from the metal-api.
+// allocation and deletion of a claim are recorded; the others are read from the metal-api. Of a
+// network of another project, only networkID, type, partition, prefixes, destinationPrefixes
+// and nat are shown; of one of no project, displayName and description, too.
 type MetalStackNetworkStatus struct {
 	// ready is true while the network exists in metal-stack.
 	// +optional
@@ -173,8 +175,8 @@ type NetworkAllocation struct {
 // +structType=atomic
 type MetalUser struct {
 	// kind is `MetalStackCluster`, `MetalStackNetwork`, `MetalStackIP`, `MetalStackMachine`,
-	// `MetalStackFirewall`, `Service` for a Service of a workload cluster, or `Machine` for a
-	// machine in metal-stack of which no more is known.
+	// `MetalStackFirewall`, `Service` for a Service of a workload cluster, or `Cluster` or
+	// `Machine` for a cluster or machine in metal-stack of which no more is known.
 	// +required
 	Kind string `json:"kind"`
 	// namespace of the object.

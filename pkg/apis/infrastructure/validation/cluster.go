@@ -71,14 +71,14 @@ func ValidateClusterStatusUpdate(cluster, old *infrastructure.MetalStackCluster)
 func validateWholeClusterSpec(spec *infrastructure.MetalStackClusterSpec, namespace string, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if spec.Partition == "" {
-		errs = append(errs, field.Required(path.Child("partition"), "must be the metal-stack partition to build the cluster in: see 'metalctl partition list'"))
+		errs = append(errs, field.Required(path.Child("partition"), "must be the metal-stack partition to build the cluster in: see 'kubectl get metalstackpartitions'"))
 	}
 	if spec.PublicNetworkID == "" {
 		switch {
 		case spec.ControlPlaneEndpoint.Host == "" && spec.AllocatesEndpoint():
-			errs = append(errs, field.Required(path.Child("publicNetworkID"), "must be the network to allocate the control plane's address in, since controlPlaneEndpoint.host is left out: see 'metalctl network list'"))
+			errs = append(errs, field.Required(path.Child("publicNetworkID"), "must be the network to allocate the control plane's address in, since controlPlaneEndpoint.host is left out: see 'kubectl get metalstacknetworks'"))
 		case spec.FirewallSpec != nil && len(spec.FirewallSpec.Networks) == 0:
-			errs = append(errs, field.Required(path.Child("publicNetworkID"), "must be the network that the firewall connects the cluster to: see 'metalctl network list'"))
+			errs = append(errs, field.Required(path.Child("publicNetworkID"), "must be the network that the firewall connects the cluster to: see 'kubectl get metalstacknetworks'"))
 		}
 	}
 	return append(errs, validateClusterSpec(spec, namespace, path)...)

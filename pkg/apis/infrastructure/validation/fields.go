@@ -213,7 +213,7 @@ func validateNetworks(networks []string, path *field.Path, seen ...string) field
 		known[network] = true
 	}
 	for i, network := range networks {
-		errs = append(errs, requireID(network, path.Index(i), "must be the id of a network: see 'metalctl network list'")...)
+		errs = append(errs, requireID(network, path.Index(i), "must be the id of a network: see 'kubectl get metalstacknetworks'")...)
 		if known[network] && network != "" {
 			errs = append(errs, field.Duplicate(path.Index(i), network))
 		}

@@ -8,7 +8,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 )
 
-const firewallImageHelp = "must be a firewall image or its alias, such as firewall-ubuntu-3.0: see 'metalctl image list'"
+const firewallImageHelp = "must be a firewall image or its alias, such as firewall-ubuntu-3.0: see 'kubectl get metalstackimages'"
 
 // ValidateFirewall validates a new MetalStackFirewall.
 func ValidateFirewall(firewall *infrastructure.MetalStackFirewall) field.ErrorList {

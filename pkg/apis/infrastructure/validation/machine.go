@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	imageHelp       = "must be an image or its alias, such as ubuntu-24.04: see 'metalctl image list'"
-	machineTypeHelp = "must be a metal-stack size, such as v1-small-x86: see 'metalctl size list'"
+	imageHelp       = "must be an image or its alias, such as ubuntu-24.04: see 'kubectl get metalstackimages'"
+	machineTypeHelp = "must be a metal-stack size, such as v1-small-x86: see 'kubectl get metalstacksizes'"
 
 	replaceHelp    = "its allocation has begun; replace the object instead"
 	providerIDHelp = "create another object for another machine"

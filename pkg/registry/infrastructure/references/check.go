@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -81,7 +82,31 @@ func (v *Validation) Image(path *field.Path, value, old, feature string) {
 			return
 		}
 	}
+	if err == nil && image != nil {
+		v.warnOfExpiry(path, value, image)
+	}
 	v.report(path, value, image != nil, all, err)
+}
+
+// expiryNotice is how long before an image expires there are warnings.
+const expiryNotice = 30 * 24 * time.Hour
+
+// warnOfExpiry warns of an image that has expired, or will soon: the metal-api installs it
+// without a word. value is its id, or an alias that stands for it now.
+func (v *Validation) warnOfExpiry(path *field.Path, value string, image *metal.Image) {
+	left := image.Expires.Sub(v.validator.now())
+	if image.Expires.IsZero() || left > expiryNotice {
+		return
+	}
+	name, day := strconv.Quote(value), image.Expires.UTC().Format(time.DateOnly)
+	if value != image.ID {
+		name += ", which is " + image.ID + " now,"
+	}
+	if left <= 0 {
+		warning.Add(v.ctx, "%s: image %s expired on %s: it is installed all the same, but metal-stack does not support it any more; see 'kubectl get metalstackimages'", path, name, day)
+		return
+	}
+	warning.Add(v.ctx, "%s: image %s expires on %s: metal-stack does not support it after that; see 'kubectl get metalstackimages'", path, name, day)
 }
 
 // Partition checks that there is such a partition.
@@ -162,7 +187,7 @@ func (v *Validation) egressIPs(path *field.Path, networks, old []infrastructure.
 				v.refuseUnchecked(path, value, err)
 			case ip == nil:
 				v.reject(field.Invalid(path, value, fmt.Sprintf(
-					"is not allocated to project %q: set an address that the project has allocated in network %q (metalctl network ip list --project %s)", v.project, network.NetworkID, v.project)))
+					"is not allocated to project %q: set an address that the project has allocated in network %q: see 'kubectl get metalstackips'", v.project, network.NetworkID)))
 			case ip.NetworkID != network.NetworkID:
 				v.reject(field.Invalid(path, value, fmt.Sprintf("is in network %q: list it with that networkID", ip.NetworkID)))
 			}
@@ -223,8 +248,8 @@ func (v *Validation) Host(path *field.Path, value, old string) {
 			v.project)))
 	case network != nil:
 		v.reject(field.Invalid(path, value, fmt.Sprintf(
-			"is in network %q and not allocated to project %q: omit the field to have one allocated, or allocate it (metalctl network ip create --ipaddress %s --network %s --project %s --type static)",
-			network.ID, v.project, address, network.ID, v.project)))
+			"is in network %q and not allocated to project %q: omit the field to have one allocated, or create a MetalStackIP with networkID %q and address %q first",
+			network.ID, v.project, network.ID, address)))
 	}
 }
 

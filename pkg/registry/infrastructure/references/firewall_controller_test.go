@@ -35,7 +35,7 @@ func TestFirewallController_EgressIPsAreThoseOfTheProject(t *testing.T) {
 	assert.Empty(t, check(egress("internet", "203.0.113.1"), nil))
 	assert.Empty(t, check(egress("internet", "203.0.113.2"), egress("internet", "203.0.113.2")), "it was set before")
 	assert.Equal(t, []string{
-		`spec.x.egressIPs[0].ips[0]: Invalid value: "203.0.113.2": is not allocated to project "` + project + `": set an address that the project has allocated in network "internet" (metalctl network ip list --project ` + project + `)`,
+		`spec.x.egressIPs[0].ips[0]: Invalid value: "203.0.113.2": is not allocated to project "` + project + `": set an address that the project has allocated in network "internet": see 'kubectl get metalstackips'`,
 	}, check(egress("internet", "203.0.113.2"), nil))
 	assert.Equal(t, []string{`spec.x.egressIPs[0].ips[0]: Invalid value: "203.0.113.1": is in network "internet": list it with that networkID`},
 		check(egress("mpls", "203.0.113.1"), egress("internet", "203.0.113.1")))

@@ -9,6 +9,9 @@ package references
 import (
 	"context"
 	"net/netip"
+	"time"
+
+	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
@@ -57,4 +60,13 @@ type Validator struct {
 	Projects  ProjectLookup
 	// Referrers may be nil while the server is put together.
 	Referrers Referrers
+	// Clock is the real one if it is nil.
+	Clock clock.PassiveClock
+}
+
+func (v *Validator) now() time.Time {
+	if v.Clock == nil {
+		return time.Now()
+	}
+	return v.Clock.Now()
 }
