@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
@@ -24,7 +25,9 @@ type entityCache[T any] struct {
 	// does not.
 	ttl, missTTL time.Duration
 	limits       *lookupLimits
-	loads        *prometheus.CounterVec
+	// rate bounds all gets, also those of requests without an allowance; may be nil.
+	rate  *rate.Limiter
+	loads *prometheus.CounterVec
 
 	mu           sync.Mutex
 	entries      map[string]*entityEntry[T]
@@ -189,6 +192,9 @@ func (c *entityCache[T]) read(ctx context.Context, id string, e *entityEntry[T])
 // acquire takes a token for one get.
 func (c *entityCache[T]) acquire(ctx context.Context) error {
 	err := c.limits.acquire(ctx)
+	if err == nil && c.rate != nil && !c.rate.AllowN(c.clock.Now(), 1) {
+		err = errServerLimit
+	}
 	if err != nil {
 		c.count("limited")
 	}

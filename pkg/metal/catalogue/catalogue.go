@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
@@ -104,6 +105,7 @@ func New(backend metal.Inventory, c clock.WithTicker) *Catalogue {
 	catalogue.address.ttl, catalogue.address.missTTL = volatileTTL, volatileTTL
 	catalogue.power.ttl, catalogue.power.missTTL = powerTTL, powerTTL
 	catalogue.project.ttl, catalogue.project.missTTL = powerTTL, powerTTL
+	catalogue.project.rate = rate.NewLimiter(projectRate, projectBurst)
 	limits := newLookupLimits(c)
 	catalogue.projects.onDemand, catalogue.reservations.onDemand = true, true
 	catalogue.constraints.onDemand, catalogue.layouts.onDemand = true, true

@@ -69,10 +69,9 @@ func TestOnChanged_ReportsBeforeRefreshReturns(t *testing.T) {
 func TestOnChanged_ReservationsChangeTheirPartitionsAndProjects(t *testing.T) {
 	runTest(t, envConfig{}, func(t *testing.T, e *env) {
 		c := New(e.client, nil)
-		require.NoError(t, c.Refresh(t.Context(), metal.KindPartition, metal.KindProject))
 		var reported []metal.Ref
 		c.OnChanged(func(refs []metal.Ref) { reported = append(reported, refs...) })
-		require.NoError(t, c.Refresh(t.Context(), metal.KindPartition))
+		require.NoError(t, c.Refresh(t.Context(), metal.KindPartition, metal.KindProject))
 		both := append(refsOf(metal.KindPartition, simulator.DefaultPartition), refsOf(metal.KindProject, simulator.ProjectA)...)
 
 		reported = nil

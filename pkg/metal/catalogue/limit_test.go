@@ -161,3 +161,25 @@ func TestEntityCache_RefusedIDsEvictNothing(t *testing.T) {
 		require.NotNil(t, n)
 	})
 }
+
+// Whoever reads projects keeps others neither from reading sizes nor from look-ups.
+func TestRefreshProject_IsLimitedWithoutAllowance(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
+		id := func(i int) string { return fmt.Sprintf("10000000-0000-4000-8000-%012d", i) }
+		for i := range projectBurst {
+			require.NoError(t, c.RefreshProject(t.Context(), id(i)))
+		}
+		err := c.RefreshProject(t.Context(), id(projectBurst))
+		require.ErrorIs(t, err, errServerLimit)
+		var stale *metal.StaleError
+		require.ErrorAs(t, err, &stale)
+		require.NoError(t, c.RefreshProject(t.Context(), id(0)), "what was read just now is not read again")
+		require.NoError(t, c.Refresh(t.Context(), metal.KindSize))
+		_, _, err = c.LookupNetwork(c.WithAllowance(t.Context(), "team-a"), simulator.InternetNetwork, simulator.ProjectA)
+		require.NoError(t, err)
+		time.Sleep(time.Second / projectRate)
+		require.NoError(t, c.RefreshProject(t.Context(), id(projectBurst)))
+		require.Equal(t, projectBurst+1, e.sim.CallsOf("project-get"))
+	})
+}

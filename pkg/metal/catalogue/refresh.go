@@ -80,7 +80,7 @@ func (c *Catalogue) Refresh(ctx context.Context, kinds ...metal.RefKind) error {
 
 // RefreshProject reads one project with what is used of its quotas, unless that was done within
 // the last 3 s, and the reservations as Refresh does. The former counts against the limits of
-// look-ups. When it returns, changes were reported. The error is a *metal.StaleError. A project
+// look-ups, and at most 20 projects are read in a second. When it returns, changes were reported. The error is a *metal.StaleError. A project
 // that the metal-api does not know is no error.
 //
 // RefreshProject must not be called by what OnChanged has called.
