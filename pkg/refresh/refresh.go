@@ -52,6 +52,8 @@ type Catalogue interface {
 	Loaded(kind metal.RefKind) bool
 	// Project returns a project as it was last read; nil if it was not, or does not exist.
 	Project(id string) *metal.Project
+	// Watching keeps the lists of a kind fresh until stop is called.
+	Watching(kind metal.RefKind) (stop func())
 }
 
 // New returns a storage.Refresher that observes by the observer, and reads by the
@@ -165,6 +167,10 @@ func (r refresher) Known(scope storage.Scope) bool {
 
 // Watching implements storage.InterestKeeper.
 func (r refresher) Watching(scope storage.Scope) (stop func()) {
+	switch scope.Kind {
+	case metal.KindPartition, metal.KindSize, metal.KindImage, metal.KindProject:
+		return r.catalogue.Watching(scope.Kind)
+	}
 	project, bound := r.project(scope)
 	if bound || scope.AllNamespaces {
 		return r.observer.Watching(scope.Kind, project)

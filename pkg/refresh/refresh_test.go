@@ -47,6 +47,12 @@ type fakeCatalogue struct {
 	projects []string
 	err      error
 	loaded   map[metal.RefKind]bool
+	watched  []metal.RefKind
+}
+
+func (c *fakeCatalogue) Watching(kind metal.RefKind) (stop func()) {
+	c.watched = append(c.watched, kind)
+	return func() { c.watched = nil }
 }
 
 func (c *fakeCatalogue) Refresh(_ context.Context, kinds ...metal.RefKind) error {
@@ -231,12 +237,17 @@ func TestRefresh_WatchesProjectOfNamespace(t *testing.T) {
 	t.Parallel()
 	bindings, err := tenancy.NewStatic([]string{"team-a=" + project})
 	require.NoError(t, err)
-	o := &fakeObserver{}
-	r := New(o, nil, bindings).(storage.InterestKeeper)
+	o, c := &fakeObserver{}, &fakeCatalogue{}
+	r := New(o, c, bindings).(storage.InterestKeeper)
 	r.Watching(storage.Scope{Kind: metal.KindNetwork, Namespace: "team-b"})()
 	assert.Empty(t, o.watched)
 	stop := r.Watching(storage.Scope{Kind: metal.KindNetwork, Namespace: "team-a"})
 	assert.Equal(t, []metal.Ref{{Kind: metal.KindNetwork, ID: project}}, o.watched)
 	stop()
 	assert.Empty(t, o.watched)
+	stop = r.Watching(storage.Scope{Kind: metal.KindPartition, AllNamespaces: true})
+	assert.Equal(t, []metal.RefKind{metal.KindPartition}, c.watched)
+	assert.Empty(t, o.watched)
+	stop()
+	assert.Empty(t, c.watched)
 }
