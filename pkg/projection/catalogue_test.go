@@ -241,3 +241,23 @@ func TestCatalogueProjectors_ShowNothingWithoutACatalogue(t *testing.T) {
 		require.Empty(t, refs)
 	}
 }
+
+// A machine that changes is no reason to project anything of the catalogue: the observer reports
+// its partition and its project.
+func TestCatalogueProjectors_ShowNothingOfASingleMachine(t *testing.T) {
+	t.Parallel()
+	f := newTenants(t)
+	m := phonedHome()
+	f.facts.machines[m.ID] = m
+	f.source.Catalogue, f.source.Capacities = &catalogue{}, capacities{m}
+	ref := metal.Ref{Kind: metal.KindMachine, ID: m.ID}
+	networks := NewNetworkProjector(f.source)
+	require.Empty(t, networks.Expand(ref))
+	for _, p := range []interface {
+		Discovered(metal.Ref) (runtime.Object, []metal.Ref)
+	}{NewProjectProjector(f.source), NewPartitionProjector(f.source), NewSizeProjector(f.source), NewImageProjector(f.source), networks, NewIPProjector(f.source)} {
+		obj, refs := p.Discovered(ref)
+		require.Nil(t, obj)
+		require.Empty(t, refs)
+	}
+}

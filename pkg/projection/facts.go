@@ -54,8 +54,8 @@ type Catalogue interface {
 type Capacities interface {
 	// Capacities returns those of a partition, by size.
 	Capacities(partition string) []metal.Capacity
-	// AllocatedOf returns how many machines and firewalls a project has; of all partitions or
-	// sizes where those are empty.
+	// AllocatedOf returns how many machines and firewalls a project has; of all partitions and
+	// sizes if both are empty.
 	AllocatedOf(project, partition, size string) int
 }
 

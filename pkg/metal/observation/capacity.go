@@ -242,9 +242,20 @@ func (o *Observer) Capacities(partition string) (all []metal.Capacity) {
 	return all
 }
 
-// AllocatedOf returns how many machines and firewalls of a size a project holds in a partition.
+// AllocatedOf returns how many machines and firewalls of a size a project holds in a partition; of
+// all sizes and partitions if both are empty.
 func (o *Observer) AllocatedOf(project, partition, size string) int {
 	o.facts.mu.RLock()
 	defer o.facts.mu.RUnlock()
-	return o.facts.capacities.held[heldKey{project, poolKey{partition, size}}]
+	held := o.facts.capacities.held
+	if partition != "" || size != "" {
+		return held[heldKey{project, poolKey{partition, size}}]
+	}
+	sum := 0
+	for key, n := range held {
+		if key.project == project {
+			sum += n
+		}
+	}
+	return sum
 }

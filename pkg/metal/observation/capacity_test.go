@@ -60,6 +60,7 @@ func TestCapacity_IsThatOfTheLastList(t *testing.T) {
 		require.Equal(t, before.Free-2, now.Free)
 		require.Equal(t, 2, now.Allocated)
 		require.Equal(t, 2, e.heldOfA())
+		require.Equal(t, 2, e.observer.AllocatedOf(simulator.ProjectA, "", ""), "of all sizes and partitions")
 		changed := e.changed()
 		require.Equal(t, 1, countRefs(changed, thePartition), "once a list")
 		require.Equal(t, 1, countRefs(changed, projectA))
