@@ -3,6 +3,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +23,6 @@ import (
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/cluster-api/util/conditions"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
@@ -209,8 +209,8 @@ func newRemediationHarness(t *testing.T, changes ...client.Object) *remediationH
 	t.Helper()
 	h := &remediationHarness{t: t, clock: clocktesting.NewFakeClock(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)), events: events.NewFakeRecorder(1000)}
 	h.power = playedPower{h: h, state: v1alpha4.PowerStateOn, outcome: v1alpha4.OperationSent}
-	scheme, err := NewScheme()
-	require.NoError(t, err)
+	kinds := remediationKinds()
+	require.NoError(t, kinds.err)
 	objects := map[string]client.Object{}
 	for _, obj := range append([]client.Object{
 		capiCluster(), unhealthyMachine(), infraCluster(), rebootable(), remediationOf(),
@@ -218,15 +218,13 @@ func newRemediationHarness(t *testing.T, changes ...client.Object) *remediationH
 	}, changes...) {
 		objects[fmt.Sprintf("%T %s", obj, obj.GetName())] = obj
 	}
-	builder := fake.NewClientBuilder().WithScheme(scheme).WithRESTMapper(mapperOf(scheme)).
+	builder := kinds.management.newClient().
 		WithStatusSubresource(machines.object(), &clusterv1.Machine{}, &v1alpha4.MetalStackRemediation{})
 	for _, obj := range objects {
 		builder.WithObjects(obj)
 	}
 	h.api = builder.Build()
-	kinds, mapper, err := workloadKinds()
-	require.NoError(t, err)
-	h.workload = fake.NewClientBuilder().WithScheme(kinds).WithRESTMapper(mapper).
+	h.workload = kinds.workload.newClient().
 		WithIndex(&corev1.Pod{}, "spec.nodeName", func(obj client.Object) []string { return []string{obj.(*corev1.Pod).Spec.NodeName} }).
 		WithObjects(hungNode(), podOn("m-node", "web"), podOn("m-node", "static", corev1.Toleration{Operator: corev1.TolerationOpExists}), podOn("other", "other"),
 			&storagev1.VolumeAttachment{ObjectMeta: metav1.ObjectMeta{Name: "disk"}, Spec: storagev1.VolumeAttachmentSpec{NodeName: "m-node"}},
@@ -319,6 +317,14 @@ const bootTime = 2 * time.Minute
 // tick reconciles, lets time pass, and has the world go on. It returns the phase.
 func (h *remediationHarness) tick() v1alpha4.RemediationPhase {
 	h.t.Helper()
+	return h.tickWithin(10 * time.Second)
+}
+
+// tickWithin is a tick after which the next one begins when it is due: at once after an effect, and
+// after a given time if nothing happens.
+func (h *remediationHarness) tickWithin(limit time.Duration) v1alpha4.RemediationPhase {
+	h.t.Helper()
+	effects := h.effects
 	result, err := h.r.Reconcile(h.t.Context(), requestOf("m"))
 	if h.killed {
 		h.killed = false
@@ -326,7 +332,11 @@ func (h *remediationHarness) tick() v1alpha4.RemediationPhase {
 	} else {
 		require.NoError(h.t, err)
 	}
-	h.clock.Step(max(time.Second, min(result.RequeueAfter, 10*time.Second)))
+	due := min(cmp.Or(result.RequeueAfter, limit), limit)
+	if h.effects != effects {
+		due = time.Second
+	}
+	h.clock.Step(max(time.Second, due))
 	node := &corev1.Node{}
 	switch err := h.workload.Get(h.t.Context(), client.ObjectKey{Name: "m-node"}, node); {
 	case apierrors.IsNotFound(err):
@@ -355,11 +365,11 @@ func (h *remediationHarness) until(phases ...v1alpha4.RemediationPhase) {
 	}
 }
 
-// ticksFor ticks for a while.
+// ticksFor ticks for a while; every minute of an hour in which nothing is due.
 func (h *remediationHarness) ticksFor(d time.Duration) {
 	h.t.Helper()
 	for end := h.clock.Now().Add(d); h.clock.Now().Before(end); {
-		h.tick()
+		h.tickWithin(max(d/60, 10*time.Second))
 	}
 }
 
