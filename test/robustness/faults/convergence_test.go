@@ -54,8 +54,8 @@ func (env *environment) eventually(so func() string) {
 			env.note("converged")
 			return
 		}
-		if time.Since(began) > convergenceTimeout {
-			env.journal.complain("stuck for %v: %s", convergenceTimeout, reason)
+		if time.Since(began) > env.setup.convergence {
+			env.journal.complain("stuck for %v: %s", env.setup.convergence, reason)
 			return
 		}
 		time.Sleep(convergenceInterval)

@@ -42,18 +42,20 @@ type setup struct {
 	// Of each four machines, three are small ones.
 	machines                     int
 	sweepInterval, focusInterval time.Duration
+	// convergence is how long it may take until nothing is left to do.
+	convergence time.Duration
 }
 
 // historySetup has machines for all names, and for what administrators allocate by
 // hand; observations meet all that goes wrong.
 func historySetup(servers int) setup {
-	return setup{servers: servers, machines: 16, sweepInterval: 20 * time.Second, focusInterval: 3 * time.Second}
+	return setup{servers: servers, machines: 16, sweepInterval: 20 * time.Second, focusInterval: 3 * time.Second, convergence: convergenceTimeout}
 }
 
 // pointSetup has machines for the names of a point, and no more observations than
 // it takes to come to rest.
 func pointSetup(servers int) setup {
-	return setup{servers: servers, machines: 8, sweepInterval: time.Minute, focusInterval: 5 * time.Second}
+	return setup{servers: servers, machines: 8, sweepInterval: time.Minute, focusInterval: 5 * time.Second, convergence: convergenceTimeout}
 }
 
 // breaks are what a test of the suite itself breaks on purpose.
