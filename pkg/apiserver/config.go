@@ -18,6 +18,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/generated/openapi"
 	"metal-stack.io/infrastructure-apiserver/pkg/allocation"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
+	clusteradmission "metal-stack.io/infrastructure-apiserver/pkg/apiserver/admission"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/admissionpolicies"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/inflight"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/managerroles"
@@ -69,6 +70,8 @@ type ExtraConfig struct {
 	ReportingInstance string
 	// Standalone is what a kube-apiserver serves in a cluster, and nil in one.
 	Standalone *standalone.API
+	// Admission applies the cluster's policies and webhooks; nil without a cluster.
+	Admission *clusteradmission.Admission
 	// Quotas enforces ResourceQuotas; nil without a cluster.
 	Quotas admission.ValidationInterface
 	// Owners looks up owners of other groups, for requests of the garbage
@@ -134,15 +137,7 @@ func (c *Config) Complete() (CompletedConfig, error) {
 		configureOpenAPI(generic, standalone.Definitions(openapi.GetOpenAPIDefinitions), scheme.Scheme, standalone.NewScheme())
 	}
 	generic.EffectiveVersion = newServedVersion()
-	// The registry and quotas are the only admission: webhooks and policies would
-	// get the user data of allocations, and need rights in the cluster.
-	generic.AdmissionControl = nil
-	switch {
-	case c.Extra.Quotas != nil:
-		generic.AdmissionControl = c.Extra.Quotas
-	case c.Extra.Standalone != nil:
-		generic.AdmissionControl = standalone.Deletions{}
-	}
+	generic.AdmissionControl = c.Extra.admissionControl()
 	generic.MaxRequestBodyBytes, generic.JSONPatchMaxCopyBytes = maxBody, maxBody
 	// Answer requests that arrive during a stop, instead of refusing connections.
 	generic.ShutdownSendRetryAfter = true

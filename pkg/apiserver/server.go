@@ -133,6 +133,9 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 			return nil, fmt.Errorf("failed to install the standalone API: %w", err)
 		}
 	}
+	if err := s.addAdmission(); err != nil {
+		return nil, err
+	}
 	if err := s.addNamespaceBindingsHook(); err != nil {
 		return nil, err
 	}

@@ -23,6 +23,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver"
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/admission"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/admissionpolicies"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/managerroles"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/owners"
@@ -155,6 +156,12 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 	}
 	config.Extra.OperationEvents, config.Extra.ReportingInstance = client.EventsV1(), reportingInstance()
 	if config.Extra.Quotas, err = quota.New(config.Generic.ClientConfig, config.Generic.SharedInformerFactory, config.Generic.DrainedNotify()); err != nil {
+		return err
+	}
+	config.Extra.Admission, err = admission.New(admission.Options{
+		Config: config.Generic.ClientConfig, Authorizer: config.Generic.Authorization.Authorizer, Drained: config.Generic.DrainedNotify(),
+	})
+	if err != nil {
 		return err
 	}
 	if config.Extra.Owners, err = owners.New(config.Generic.ClientConfig); err != nil {

@@ -89,9 +89,19 @@ func serverUses(pod, bound, unbound string) []use {
 			_, err := c.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings().Get(ctx, "metalstack-apiserver-rolebindings", metav1.GetOptions{})
 			return err
 		}},
-		{"read all policies", false, func(ctx context.Context, c kubernetes.Interface) error {
-			_, err := c.AdmissionregistrationV1().ValidatingAdmissionPolicies().List(ctx, metav1.ListOptions{})
+		{"read all policies", true, func(ctx context.Context, c kubernetes.Interface) error {
+			_, err := c.AdmissionregistrationV1().MutatingAdmissionPolicies().List(ctx, metav1.ListOptions{})
 			return err
+		}},
+		{"read all webhooks", true, func(ctx context.Context, c kubernetes.Interface) error {
+			_, err := c.AdmissionregistrationV1().MutatingWebhookConfigurations().List(ctx, metav1.ListOptions{})
+			return err
+		}},
+		{"change a webhook", false, func(ctx context.Context, c kubernetes.Interface) error {
+			return allowed(ctx, c, authorizationv1.ResourceAttributes{Verb: "patch", Group: "admissionregistration.k8s.io", Resource: "validatingwebhookconfigurations"})
+		}},
+		{"read parameters of policies without a grant", false, func(ctx context.Context, c kubernetes.Interface) error {
+			return allowed(ctx, c, authorizationv1.ResourceAttributes{Verb: "list", Resource: "configmaps"})
 		}},
 		{"change the policy", false, func(ctx context.Context, c kubernetes.Interface) error {
 			_, err := c.AdmissionregistrationV1().ValidatingAdmissionPolicies().Patch(ctx, "metalstack-apiserver-rolebindings", types.MergePatchType, []byte(`{"spec":{"failurePolicy":"Ignore"}}`), dryPatch)
