@@ -81,6 +81,7 @@ func withBodyLimits(next http.Handler) http.Handler {
 var kindOf = map[string]string{
 	"metalstackclusters": "MetalStackCluster", "metalstackmachines": "MetalStackMachine", "metalstackfirewalls": "MetalStackFirewall",
 	"metalstackclustertemplates": "MetalStackClusterTemplate", "metalstackmachinetemplates": "MetalStackMachineTemplate",
+	"metalstacknetworks": "MetalStackNetwork", "metalstackips": "MetalStackIP",
 	"metalstackremediations": "MetalStackRemediation", "metalstackremediationtemplates": "MetalStackRemediationTemplate",
 }
 

@@ -36,6 +36,8 @@ import (
 type Bindings interface {
 	tenancy.Bindings
 	registry.Namespaces
+	// BoundProjects returns the projects whose metal a namespace shows.
+	BoundProjects() []string
 }
 
 // ExtraConfig is what this server needs besides the generic one.

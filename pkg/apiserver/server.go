@@ -93,8 +93,12 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	if c.Extra.Namespaces != nil {
 		s.ready.bindings = c.Extra.Namespaces
 	}
-	source := projection.Source{Facts: s.observer, Bindings: c.Extra.Bindings, Sizes: s.catalogue, Images: s.catalogue, Duplicates: s.observer, Clock: clock.RealClock{}}
+	source := projection.Source{
+		Facts: s.observer, Bindings: c.Extra.Bindings, BoundProjects: c.Extra.Bindings.BoundProjects, Sizes: s.catalogue, Images: s.catalogue,
+		Duplicates: s.observer, Catalogue: s.catalogue, Capacities: s.observer, Clock: clock.RealClock{},
+	}
 	s.visibility = visibility.NewResolver(c.Generic.Authorization.Authorizer, s.backend.AdvanceRevision, clock.RealClock{})
+	s.catalogue.OnChanged(s.backend.MetalChanged)
 	s.catalogue.OnSizes(func() { rest.ReprojectMachineTemplates(s.backend) })
 	s.catalogue.OnNewestImages(func() { rest.ReprojectMachines(s.backend) })
 	s.resources, err = rest.New(rest.NewRESTOptionsGetter(s.backend, source), c.Extra.Bindings, s.visibility, s.catalogue, c.Extra.Owners)
@@ -109,6 +113,7 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	s.protocol = allocation.New(allocation.Options{
 		TakenOver: takenOver,
 		Machines:  resources.Machines(), Firewalls: resources.Firewalls(), Clusters: resources.Clusters(),
+		Networks: resources.Networks(), IPs: resources.IPs(),
 		Metal: s.metal, Observer: s.observer, Bindings: c.Extra.Bindings,
 		ManagementCluster: c.Extra.ManagementCluster, Standalone: c.Extra.Standalone != nil, Region: c.Extra.Region, Timing: c.Extra.Timing,
 	})

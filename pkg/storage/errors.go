@@ -68,12 +68,23 @@ var claimFields = map[metal.RefKind]string{metal.KindNetwork: "spec.networkID", 
 
 // whyReadOnly is why an object cannot be written that is discovered and no machine.
 func (s *Store) whyReadOnly(e *entry) error {
+	id := e.ref.ID
+	if e.origin != nil {
+		id = e.origin.ID
+	}
 	field, claimable := claimFields[s.kind]
-	if !claimable || e.origin != nil {
-		return errors.New("discovered metal is read-only: it is not the project's")
+	if !claimable || !s.mayBeReferenced(e.ref) {
+		return errors.New("discovered metal is read-only, and this is not the project's own")
 	}
 	kind, _ := s.adoptionHint(e.obj)
-	return fmt.Errorf("discovered metal is read-only: to manage it, create a %s of another name with %s: %s; deleting the object releases nothing", kind, field, e.ref.ID)
+	return fmt.Errorf("discovered metal is read-only: to manage it, create a %s of another name with %s: %s; deleting the object releases nothing", kind, field, id)
+}
+
+// mayBeReferenced returns whether a record could refer to what is shown of ref.
+func (s *Store) mayBeReferenced(ref metal.Ref) bool {
+	s.backend.mu.Lock()
+	defer s.backend.mu.Unlock()
+	return len(s.backend.index.discoveredRefs[discoveredKey{s, ref}]) > 0
 }
 
 // adoptionHint reads from a discovered object how a record would name its metal.

@@ -147,6 +147,12 @@ func TestWatches_KeepInterestWhileTheyAreOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.takeScopes()
+	bystander, err := f.nets.Watch(WithoutObservation(t.Context()), "/nets", everything())
+	if err != nil || len(r.takeScopes()) != 0 {
+		t.Errorf("a watch without observation: %v", err)
+	}
+	bystander.Stop()
 	if diff := cmp.Diff(map[string]int{"": 1, "team-a": 1}, open()); diff != "" {
 		t.Error(diff)
 	}

@@ -38,6 +38,17 @@ type readOf struct {
 	consistent bool
 }
 
+type withoutObservationKey struct{}
+
+// WithoutObservation makes lists and watches of resources with a Kind show what is known, wait for
+// no observation, and keep nothing observed.
+func WithoutObservation(ctx context.Context) context.Context {
+	return context.WithValue(ctx, withoutObservationKey{}, true)
+}
+
+// IsWithoutObservation returns whether the context is one of WithoutObservation.
+func IsWithoutObservation(ctx context.Context) bool { return ctx.Value(withoutObservationKey{}) != nil }
+
 // selectsRecordsOnly returns whether a predicate selects nothing that is discovered.
 func (s *Store) selectsRecordsOnly(p *apistorage.SelectionPredicate) bool {
 	if s.kind == "" || p.Field == nil {
@@ -53,7 +64,7 @@ func (s *Store) selectsRecordsOnly(p *apistorage.SelectionPredicate) bool {
 // answer, whatever state was requested.
 func (s *Store) awaitObserved(ctx context.Context, r readOf) error {
 	f := s.refresher()
-	if f == nil || !r.consistent && s.kind == "" {
+	if f == nil || !r.consistent && s.kind == "" || s.kind != "" && IsWithoutObservation(ctx) {
 		return nil
 	}
 	scope := s.scope(r)
@@ -164,8 +175,8 @@ func (s *Store) place(r readOf) Scope {
 }
 
 // watching has what a watch shows kept observed until stop is called.
-func (s *Store) watching(r readOf) (stop func()) {
-	if keeper, ok := s.refresher().(InterestKeeper); ok && s.kind != "" && !r.recordsOnly {
+func (s *Store) watching(ctx context.Context, r readOf) (stop func()) {
+	if keeper, ok := s.refresher().(InterestKeeper); ok && s.kind != "" && !r.recordsOnly && !IsWithoutObservation(ctx) {
 		return keeper.Watching(s.place(r))
 	}
 	return func() {}

@@ -47,7 +47,7 @@ func TestCreate_KeepsFinalizersAndDropsStatus(t *testing.T) {
 func TestCreate_SetsProjectOfTheNamespace(t *testing.T) {
 	t.Parallel()
 	w := newEnvironment(t)
-	assert.Equal(t, project, create(t, w, cluster.Resource, newCluster("c")).Spec.ProjectID)
+	assert.Equal(t, projectA, create(t, w, cluster.Resource, newCluster("c")).Spec.ProjectID)
 
 	other := newCluster("d")
 	other.Spec.ProjectID = "10000000-0000-4000-8000-00000000000b"

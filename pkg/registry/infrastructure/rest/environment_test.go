@@ -33,9 +33,9 @@ import (
 )
 
 const (
-	project = "10000000-0000-4000-8000-00000000000a"
-	idleID  = "2294c949-88f6-5390-8154-fa53d93a3313"
-	foundID = "e0ab02d2-27cd-5a5e-8efc-080ba80cf258"
+	projectA = "10000000-0000-4000-8000-00000000000a"
+	idleID   = "2294c949-88f6-5390-8154-fa53d93a3313"
+	foundID  = "e0ab02d2-27cd-5a5e-8efc-080ba80cf258"
 )
 
 // environment is the resources over facts that a test decides on.
@@ -61,8 +61,8 @@ func (f facts) IP(string) (*metal.IP, metal.Presence)           { return nil, me
 // teamABinding binds team-a.
 type teamABinding struct{}
 
-func (teamABinding) Project(namespace string) (string, bool) { return project, namespace == "team-a" }
-func (teamABinding) Namespace(p string) (string, bool)       { return "team-a", p == project }
+func (teamABinding) Project(namespace string) (string, bool) { return projectA, namespace == "team-a" }
+func (teamABinding) Namespace(p string) (string, bool)       { return "team-a", p == projectA }
 
 func (b teamABinding) BeginCreate(_ context.Context, resource schema.GroupResource, namespace, name string) (func(), error) {
 	if _, bound := b.Project(namespace); !bound {
@@ -129,7 +129,7 @@ func (e *environment) discover(id string) {
 	e.facts[id] = &metal.Machine{
 		ID: id, Partition: "fra-01", Rack: "rack-1", Size: "v1-small-x86", Liveliness: "Alive",
 		Allocation: &metal.Allocation{
-			UUID: "a", Project: project, Role: metal.RoleMachine, Image: "ubuntu-24.04.1", Created: time.Now().Add(-time.Hour),
+			UUID: "a", Project: projectA, Role: metal.RoleMachine, Image: "ubuntu-24.04.1", Created: time.Now().Add(-time.Hour),
 			Networks: []metal.MachineNetwork{{NetworkID: "n", Private: true, IPs: []string{"10.0.0.1"}}},
 		},
 		Events: []metal.Event{{Event: "Phoned Home", Time: time.Now()}},

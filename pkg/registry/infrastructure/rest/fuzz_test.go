@@ -26,8 +26,10 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/cluster"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/clustertemplate"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/firewall"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/ip"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machine"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machinetemplate"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/network"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/remediation"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/remediationtemplate"
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
@@ -56,6 +58,8 @@ var whole = map[string]string{
 	clustertemplate.Resource: `{"metadata":{"name":"a"},"spec":{"template":{"metadata":{"labels":{"a":"b"}},"spec":` + clusterSpec + `}}}`,
 	remediation.Resource: `{"metadata":{"name":"a","ownerReferences":[{"apiVersion":"cluster.x-k8s.io/v1beta2","kind":"Machine","name":"a","uid":"u"}]},"spec":` + remediationSpec + `,` +
 		`"status":{"phase":"Fencing","attempt":1,"phaseTime":"2026-11-22T12:00:00Z","machine":{"name":"a","allocationUUID":"b"},"poweredOff":true,"fencedNode":"a"}}`,
+	network.Resource:             `{"metadata":{"name":"a"},"spec":{"partition":"fra-01","networkID":"n","addresses":{"addressFamilies":["IPv4"]}},` + someStatus + `}`,
+	ip.Resource:                  `{"metadata":{"name":"a"},"spec":{"networkID":"internet","addressFamily":"IPv4","address":"10.0.0.1"},` + someStatus + `}`,
 	remediationtemplate.Resource: `{"metadata":{"name":"a"},"spec":{"template":{"metadata":{"labels":{"a":"b"}},"spec":` + remediationSpec + `}}}`,
 }
 
@@ -65,7 +69,7 @@ const (
 		`"sshKeys":["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGqxmFyTKR1YbGDJiFXqkTBTGdWvLkfTOyYYpCdo4Qpn test@example"],"tags":["a=b"],"networks":["internet"],"userData":{"name":"a"}`
 	firewallSpec = `{"image":"firewall-ubuntu-3.0","machineType":"v1-small-x86","partition":"fra-01","networks":["internet"],` +
 		`"rules":{"egress":[{"protocol":"tcp","ports":[443],"to":["0.0.0.0/0"],"comment":"a"}],"ingress":[{"protocol":"udp","ports":[53],"from":["10.0.0.0/8"],"to":["10.0.0.1/32"]}]}}`
-	clusterSpec     = `{"partition":"fra-01","projectID":"` + project + `","publicNetworkID":"public","privateNetworkID":"private","controlPlaneEndpoint":{"host":"10.0.0.1","port":6443},"metalAPIAccess":{"additionalNetworkIDs":["mpls"]},"firewallSpec":` + firewallSpec + `}`
+	clusterSpec     = `{"partition":"fra-01","projectID":"` + projectA + `","publicNetworkID":"public","privateNetworkID":"private","controlPlaneEndpoint":{"host":"10.0.0.1","port":6443},"metalAPIAccess":{"additionalNetworkIDs":["mpls"]},"firewallSpec":` + firewallSpec + `}`
 	remediationSpec = `{"strategy":{"type":"Reboot","retryLimit":2,"timeout":"10m0s"}}`
 	someStatus      = `"status":{"ready":true,"initialization":{"provisioned":true},"conditions":[{"type":"Allocated","status":"False","reason":"Waiting","message":"a","lastTransitionTime":"2026-11-22T12:00:00Z"}]}`
 )

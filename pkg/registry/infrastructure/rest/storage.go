@@ -24,13 +24,19 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/cluster"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/clustertemplate"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/firewall"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/image"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/ip"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machine"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machinetemplate"
 	metalapirest "metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/metalapi"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/network"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/operations"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/partition"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/project"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/references"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/remediation"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/remediationtemplate"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/size"
 )
 
 // Allocator allocates and releases metal: pkg/allocation.Protocol.
@@ -44,11 +50,17 @@ type Allocator interface {
 	ReleaseMachine(ctx context.Context, namespace, name string, uid types.UID) (*infrastructure.MetalStackMachine, error)
 	AllocateFirewall(ctx context.Context, namespace, name string, body *infrastructure.Allocation) (*infrastructure.MetalStackFirewall, error)
 	ReleaseFirewall(ctx context.Context, namespace, name string, uid types.UID) (*infrastructure.MetalStackFirewall, error)
+	AllocateNetwork(ctx context.Context, namespace, name string, body *infrastructure.Allocation) (*infrastructure.MetalStackNetwork, error)
+	ReleaseNetwork(ctx context.Context, namespace, name string, uid types.UID) (*infrastructure.MetalStackNetwork, error)
+	AllocateIP(ctx context.Context, namespace, name string, body *infrastructure.Allocation) (*infrastructure.MetalStackIP, error)
+	ReleaseIP(ctx context.Context, namespace, name string, uid types.UID) (*infrastructure.MetalStackIP, error)
 }
 
 // Resources are the resources of the group.
 type Resources struct {
-	all      map[string]resource
+	all map[string]resource
+	// readOnly are those that have no records.
+	readOnly map[string]*registry.ReadOnlyREST
 	owners   registry.OwnerLookup
 	bindings registry.Namespaces
 }
@@ -64,7 +76,7 @@ type resource struct {
 // nil if there is no cluster, and so no garbage collector.
 func New(getter generic.RESTOptionsGetter, binding registry.Namespaces, visibility registry.Visibility, offers references.Catalogue, clusterOwners registry.OwnerLookup) (*Resources, error) {
 	checks := &references.Validator{Catalogue: offers, Projects: binding}
-	r := &Resources{all: map[string]resource{}, bindings: binding}
+	r := &Resources{all: map[string]resource{}, readOnly: map[string]*registry.ReadOnlyREST{}, bindings: binding}
 	if clusterOwners != nil {
 		r.owners = ownerLookup{r, clusterOwners}
 	}
@@ -89,6 +101,15 @@ func New(getter generic.RESTOptionsGetter, binding registry.Namespaces, visibili
 	if err := add(r, remediationtemplate.Kind(), binding, visibility, getter); err != nil {
 		return nil, err
 	}
+	if err := add(r, network.Kind(checks), binding, visibility, getter); err != nil {
+		return nil, err
+	}
+	if err := add(r, ip.Kind(checks), binding, visibility, getter); err != nil {
+		return nil, err
+	}
+	if err := r.addCatalogue(visibility, getter); err != nil {
+		return nil, err
+	}
 	checks.Referrers = machineReferrers{r.all[machine.Resource].main, r.all[firewall.Resource].main}
 	return r, nil
 }
@@ -96,6 +117,26 @@ func New(getter generic.RESTOptionsGetter, binding registry.Namespaces, visibili
 func add[T registry.Object, Spec, Status any](r *Resources, kind *registry.Kind[T, Spec, Status], binding registry.Namespaces, visibility registry.Visibility, getter generic.RESTOptionsGetter) error {
 	main, status, err := registry.NewREST(kind, binding, visibility, r.owners, getter)
 	r.all[kind.Plural] = resource{main, status}
+	return err
+}
+
+// addCatalogue adds what the metal-api offers.
+func (r *Resources) addCatalogue(visibility registry.Visibility, getter generic.RESTOptionsGetter) error {
+	if err := addReadOnly(r, project.Kind(), visibility, getter); err != nil {
+		return err
+	}
+	if err := addReadOnly(r, partition.Kind(), visibility, getter); err != nil {
+		return err
+	}
+	if err := addReadOnly(r, size.Kind(), visibility, getter); err != nil {
+		return err
+	}
+	return addReadOnly(r, image.Kind(), visibility, getter)
+}
+
+func addReadOnly[T registry.Object](r *Resources, kind *registry.ReadOnlyKind[T], visibility registry.Visibility, getter generic.RESTOptionsGetter) error {
+	main, err := registry.NewReadOnlyREST(kind, visibility, getter)
+	r.readOnly[kind.Plural] = main
 	return err
 }
 
@@ -112,6 +153,16 @@ func (r *Resources) Firewalls() allocationrest.Records[*infrastructure.MetalStac
 // Clusters are the records of MetalStackClusters.
 func (r *Resources) Clusters() allocationrest.Records[*infrastructure.MetalStackCluster] {
 	return allocationrest.NewRecords[*infrastructure.MetalStackCluster](r.all[cluster.Resource].main)
+}
+
+// Networks are the records of MetalStackNetworks.
+func (r *Resources) Networks() allocationrest.Records[*infrastructure.MetalStackNetwork] {
+	return allocationrest.NewRecords[*infrastructure.MetalStackNetwork](r.all[network.Resource].main)
+}
+
+// IPs are the records of MetalStackIPs.
+func (r *Resources) IPs() allocationrest.Records[*infrastructure.MetalStackIP] {
+	return allocationrest.NewRecords[*infrastructure.MetalStackIP](r.all[ip.Resource].main)
 }
 
 // Serializer is that of the group's requests and answers.
@@ -150,6 +201,9 @@ func (r *Resources) APIGroup(b Backends) *server.APIGroupInfo {
 				storage[name+"/status"] = resource.status
 			}
 		}
+		for name, resource := range r.readOnly {
+			storage[name] = resource
+		}
 		for name, sub := range r.subresources(b, gv) {
 			storage[name] = sub
 		}
@@ -185,6 +239,12 @@ func (r *Resources) subresources(b Backends, gv schema.GroupVersion) map[string]
 		firewall.Resource + "/allocation": allocationrest.NewREST(r.all[firewall.Resource].main, allocationrest.Operations[*infrastructure.MetalStackFirewall]{
 			WithDryRun: a.WithDryRun, Allocate: a.AllocateFirewall, Release: a.ReleaseFirewall,
 		}, versioned(gv, "MetalStackFirewall")),
+		network.Resource + "/allocation": allocationrest.NewREST(r.all[network.Resource].main, allocationrest.Operations[*infrastructure.MetalStackNetwork]{
+			WithDryRun: a.WithDryRun, Allocate: a.AllocateNetwork, Release: a.ReleaseNetwork,
+		}, versioned(gv, "MetalStackNetwork")),
+		ip.Resource + "/allocation": allocationrest.NewREST(r.all[ip.Resource].main, allocationrest.Operations[*infrastructure.MetalStackIP]{
+			WithDryRun: a.WithDryRun, Allocate: a.AllocateIP, Release: a.ReleaseIP,
+		}, versioned(gv, "MetalStackIP")),
 	}
 	for name, resource := range r.operated(b) {
 		for subresource, storage := range operations.Storage(resource) {

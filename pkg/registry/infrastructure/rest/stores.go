@@ -7,6 +7,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apiserver/pkg/registry/generic"
 	apistorage "k8s.io/apiserver/pkg/storage"
 	"k8s.io/apiserver/pkg/storage/storagebackend"
@@ -19,10 +20,16 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/cluster"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/clustertemplate"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/firewall"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/image"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/ip"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machine"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machinetemplate"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/network"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/partition"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/project"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/remediation"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/remediationtemplate"
+	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/size"
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 )
 
@@ -35,9 +42,21 @@ type restOptionsGetter struct {
 	projectors map[schema.GroupResource]storage.Projector
 }
 
+// clusterScoped are the resources whose objects are in no namespace.
+var clusterScoped = sets.New(infrastructure.Resource(partition.Resource), infrastructure.Resource(size.Resource), infrastructure.Resource(image.Resource))
+
 var (
 	_ generic.RESTOptionsGetter = restOptionsGetter{}
 	_ storage.Static            = &projection.MachineTemplateProjector{}
+	_ storage.Kinded            = &projection.ProjectProjector{}
+	_ storage.Kinded            = &projection.PartitionProjector{}
+	_ storage.Kinded            = &projection.SizeProjector{}
+	_ storage.Kinded            = &projection.ImageProjector{}
+	_ storage.Kinded            = &projection.NetworkProjector{}
+	_ storage.Expander          = &projection.NetworkProjector{}
+	_ storage.HolderAware       = &projection.NetworkProjector{}
+	_ storage.Kinded            = &projection.IPProjector{}
+	_ storage.HolderAware       = &projection.IPProjector{}
 )
 
 // NewRESTOptionsGetter opens stores over a backend; source is what the metal halves are
@@ -48,6 +67,12 @@ func NewRESTOptionsGetter(backend *storage.Backend, source projection.Source) ge
 		infrastructure.Resource(machine.Resource):         projection.NewMachineProjector(source),
 		infrastructure.Resource(firewall.Resource):        projection.NewFirewallProjector(source),
 		infrastructure.Resource(machinetemplate.Resource): projection.NewMachineTemplateProjector(source),
+		infrastructure.Resource(network.Resource):         projection.NewNetworkProjector(source),
+		infrastructure.Resource(ip.Resource):              projection.NewIPProjector(source),
+		infrastructure.Resource(project.Resource):         projection.NewProjectProjector(source),
+		infrastructure.Resource(partition.Resource):       projection.NewPartitionProjector(source),
+		infrastructure.Resource(size.Resource):            projection.NewSizeProjector(source),
+		infrastructure.Resource(image.Resource):           projection.NewImageProjector(source),
 		// These stand for nothing but themselves.
 		infrastructure.Resource(clustertemplate.Resource):     nil,
 		infrastructure.Resource(remediation.Resource):         nil,
@@ -82,7 +107,7 @@ func (g restOptionsGetter) GetRESTOptions(resource schema.GroupResource, _ runti
 		Decorator: func(_ *storagebackend.ConfigForResource, prefix string, _ func(runtime.Object) (string, error), newFunc, newListFunc func() runtime.Object, _ apistorage.AttrFunc, _ apistorage.IndexerFuncs, _ *cache.Indexers) (apistorage.Interface, factory.DestroyFunc, error) {
 			store, err := g.backend.Open(storage.ResourceConfig{
 				Resource: resource, Prefix: prefix, Codec: scheme.StorageCodec,
-				NewFunc: newFunc, NewListFunc: newListFunc, Projector: projector,
+				NewFunc: newFunc, NewListFunc: newListFunc, Projector: projector, ClusterScoped: clusterScoped.Has(resource),
 			})
 			return store, func() {}, err
 		},

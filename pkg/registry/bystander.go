@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"context"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/storage"
+)
+
+// metadataInformers is the name of the client of the informers that the garbage collector and
+// the quota controller share: they watch all resources that can be deleted, in every
+// cluster, for as long as it exists.
+const metadataInformers = "metadata-informers"
+
+// forReads returns the context of a read. What Kubernetes' own controllers read of networks and
+// addresses has nothing observed: they are after records, which alone have owners
+// and finalizers, and would otherwise have all networks and addresses observed for ever.
+func forReads(ctx context.Context) context.Context {
+	for _, controller := range []string{metadataInformers, garbageCollector, namespaceController, "resourcequota-controller"} {
+		if sentBy(ctx, controller) {
+			return storage.WithoutObservation(ctx)
+		}
+	}
+	return ctx
+}
