@@ -183,11 +183,7 @@ func (o *clusterOperation) adoptNetwork(ctx context.Context, id string) error {
 	if own {
 		uid = types.UID(n.UID())
 	}
-	// Metal of the cluster may carry the id that its network does, unless several clusters
-	// have the network.
-	if id := n.Labels[metal.TagCluster]; o.clusterID == "" && !n.Shared && claimed == nil && len(utilvalidation.IsValidLabelValue(id)) == 0 {
-		o.clusterID = id
-	}
+	o.takeClusterID(n, claimed != nil)
 	if err := o.beginAdoption(ctx, "network", uid, func(ctx context.Context) error {
 		if err := o.checkNetworkUnreferenced(ctx, n); err != nil {
 			return err
@@ -202,6 +198,14 @@ func (o *clusterOperation) adoptNetwork(ctx context.Context, id string) error {
 	}
 	o.p.opts.Observer.LearnNetwork(n)
 	return o.recordNetwork(ctx, id, !own)
+}
+
+// takeClusterID takes the id of the network for that of a cluster without one: metal of the
+// cluster may carry it, unless several clusters have the network.
+func (o *clusterOperation) takeClusterID(n *metal.Network, claimed bool) {
+	if id := n.Labels[metal.TagCluster]; o.clusterID == "" && !n.Shared && !claimed && len(utilvalidation.IsValidLabelValue(id)) == 0 {
+		o.clusterID = id
+	}
 }
 
 // findProjectNetwork is a private network of the project.

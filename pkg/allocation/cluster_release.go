@@ -5,10 +5,12 @@ package allocation
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
@@ -318,6 +320,11 @@ func (f networkFreer) free(ctx context.Context) error {
 // networkOwnership says whose a network is, of an object of the project with the identity uid.
 // It refuses one that still has machines or addresses, of whatever family.
 func (p *Protocol) networkOwnership(ctx context.Context, project string, uid types.UID, id string) (ownership, error) {
+	return p.networkOwnershipWithout(ctx, project, uid, id, nil)
+}
+
+// networkOwnershipWithout is networkOwnership as if some addresses were freed.
+func (p *Protocol) networkOwnershipWithout(ctx context.Context, project string, uid types.UID, id string, freed sets.Set[string]) (ownership, error) {
 	found, err := p.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{ID: id})
 	if err != nil {
 		return owned, err
@@ -345,6 +352,7 @@ func (p *Protocol) networkOwnership(ctx context.Context, project string, uid typ
 	if err != nil {
 		return owned, err
 	}
+	addresses = slices.DeleteFunc(addresses, func(ip *metal.IP) bool { return freed.Has(ip.Address) })
 	if len(addresses) > 0 {
 		return owned, refuse(http.StatusConflict, "private network %s has %d allocated addresses, the first is %s", id, len(addresses), addresses[0].Address)
 	}

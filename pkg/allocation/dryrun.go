@@ -9,15 +9,19 @@ import (
 	"net/netip"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
 type dryRunKey struct{}
 
 // WithDryRun makes the operations of a Protocol with the context dry runs: they
-// make the checks that come before the first call that changes metal, write
-// nothing, and return the object as it is. What only the metal-api can refuse,
-// for example because no machine is left, they do not.
+// make the checks that come before the first call that changes metal, and those that the
+// metal-api would make, write nothing, and return the object as it is. What cannot be known now is
+// refused with 503.
 func WithDryRun(ctx context.Context) context.Context {
 	return context.WithValue(ctx, dryRunKey{}, true)
 }
@@ -38,7 +42,7 @@ func dryRun[T any](ctx context.Context, p *Protocol, ref objectRef, verb string,
 		var none T
 		return none, ref.apiError(errInProgress(verb, other))
 	}
-	result, err := work(ctx)
+	result, err := work(p.withAllowance(ctx, ref.namespace))
 	return result, ref.apiError(err)
 }
 
@@ -69,12 +73,20 @@ func (a *machineAllocator) dryRunAllocate(ctx context.Context) error {
 		}
 		return err
 	}
-	_, _, err := findOrCheck(ctx, a)
+	_, found, err := findOrCheck(ctx, a)
 	var r *refusal
-	if err == nil || errors.As(err, &r) {
+	switch {
+	case errors.As(err, &r):
+		return r
+	case err != nil:
+		return refusalOf(err)
+	case found:
+		return nil
+	}
+	if err := a.p.limiter.checkPause(a.plan.partition); err != nil {
 		return err
 	}
-	return refusalOf(err)
+	return a.checkOffers(ctx)
 }
 
 // dryRunRelease checks what a release would.
@@ -82,9 +94,19 @@ func (o *machineOperation) dryRunRelease(ctx context.Context, a *infrastructure.
 	if err := ignoreDryRun(o.beginRelease(ctx, o.p.recordTime())); err != nil || a.MachineID == "" {
 		return err
 	}
-	_, err := o.machineOwnership(ctx, a)
+	whose, err := o.machineOwnership(ctx, a)
+	if err != nil || whose != owned {
+		return asRefusal(err)
+	}
+	m, err := o.p.findMachine(ctx, a.MachineID)
+	if err == nil && m != nil && m.State == metal.StateLocked {
+		err = &refusal{code: http.StatusUnprocessableEntity, invalid: field.Forbidden(allocationPath, lockedMessage), message: lockedMessage}
+	}
 	return asRefusal(err)
 }
+
+// lockedMessage is what the metal-api says of a free of a locked machine.
+const lockedMessage = "refused by the metal-api: machine is locked"
 
 // dryRunAllocate checks what an allocation would.
 func (o *clusterOperation) dryRunAllocate(ctx context.Context, a *infrastructure.ClusterAllocation) error {
@@ -111,14 +133,46 @@ func (o *clusterOperation) dryRunNetwork(ctx context.Context) error {
 		if o.spec.Partition == "" {
 			return errNoPartition()
 		}
-		_, _, err := networkAllocator{clusterOperation: o}.checkOrAdopt(ctx)
-		return err
+		_, found, err := findOrCheck[*metal.Network](ctx, networkAllocator{clusterOperation: o})
+		if err != nil || found {
+			return asRefusal(err)
+		}
+		return o.checkPlace(ctx)
 	}
 	n, err := o.findProjectNetwork(ctx, o.spec.PrivateNetworkID)
 	if err != nil {
 		return err
 	}
-	return o.checkNetworkUnreferenced(ctx, n)
+	if err := o.checkNetworkUnreferenced(ctx, n); err != nil || o.spec.ClusterID != "" {
+		return err
+	}
+	claim, err := o.p.networkClaim(ctx, func(r *networkRecord) bool { return r.refersTo(n.ID, n.UID()) })
+	if err != nil {
+		return refusalOf(err)
+	}
+	o.takeClusterID(n, claim != nil)
+	o.setIdentity(o.identity.uid)
+	return o.checkClusterIDUnique(ctx)
+}
+
+// checkPlace checks that there are the project and the partition of a network to allocate. How
+// many prefixes the partition has left is not known.
+func (o *clusterOperation) checkPlace(ctx context.Context) error {
+	offers := o.p.opts.Offers
+	if offers == nil {
+		return nil
+	}
+	if err := o.p.checkProject(ctx, o.project); err != nil {
+		return err
+	}
+	partition, all, err := offers.Catalogue.LookupPartition(ctx, o.spec.Partition)
+	switch {
+	case partition != nil:
+		return nil
+	case err != nil:
+		return lookupRefusal(err)
+	}
+	return refuseField(field.NotSupported(partitionPath, o.spec.Partition, all))
 }
 
 func (o *clusterOperation) dryRunAddress(ctx context.Context) error {
@@ -127,7 +181,17 @@ func (o *clusterOperation) dryRunAddress(ctx context.Context) error {
 	}
 	host := o.spec.ControlPlaneEndpoint.Host
 	if host == "" {
-		return o.checkPublicNetwork(ctx)
+		if err := o.checkPublicNetwork(ctx); err != nil {
+			return err
+		}
+		if _, found, err := o.findAddress(ctx); err != nil || found {
+			return asRefusal(err)
+		}
+		n, err := o.p.findUsableNetwork(ctx, namedNetwork{publicNetworkPath, o.spec.PublicNetworkID, o.spec.PublicNetworkID}, o.project)
+		if err != nil {
+			return err
+		}
+		return checkAddressLeft(n)
 	}
 	address, err := netip.ParseAddr(host)
 	if err != nil {
@@ -140,7 +204,14 @@ func (o *clusterOperation) dryRunAddress(ctx context.Context) error {
 	case ip == nil:
 		return o.checkExternalAddress(ctx, address)
 	}
-	return o.checkAddressUnreferenced(ctx, ip)
+	if err := o.checkAddressUnreferenced(ctx, ip); err != nil {
+		return err
+	}
+	uid, err := o.adoptedAddressIdentity(ctx, ip)
+	if err != nil {
+		return err
+	}
+	return o.checkClaimOfAddress(ctx, ip, uid)
 }
 
 // dryRunRelease checks what a release would.
@@ -156,9 +227,40 @@ func (o *clusterOperation) dryRunRelease(ctx context.Context, a *infrastructure.
 			return asRefusal(err)
 		}
 	}
-	if a.NetworkID != "" && !a.NetworkAdopted {
-		_, err := o.p.networkOwnership(ctx, o.project, o.identity.uid, a.NetworkID)
-		return asRefusal(err)
+	if a.NetworkID == "" || a.NetworkAdopted {
+		return nil
 	}
-	return nil
+	before, err := o.freedBeforeNetwork(ctx, a)
+	if err == nil {
+		_, err = o.p.networkOwnershipWithout(ctx, o.project, o.identity.uid, a.NetworkID, before)
+	}
+	return asRefusal(err)
+}
+
+// freedBeforeNetwork are the addresses that a release frees before the network.
+func (o *clusterOperation) freedBeforeNetwork(ctx context.Context, a *infrastructure.ClusterAllocation) (sets.Set[string], error) {
+	freed := sets.New[string]()
+	if a.IPAddress != "" && !a.IPAdopted {
+		freed.Insert(a.IPAddress)
+	}
+	if until, uncertain := o.p.uncertainAddresses.untilOfCluster(o.services(), o.p.clock.Now()); uncertain {
+		return freed, o.refuseUntil(until)
+	}
+	addresses, err := o.serviceAddresses(ctx)
+	if err != nil || len(addresses) == 0 {
+		return freed, err
+	}
+	if running, err := o.hasRunningMachines(ctx, a.NetworkID); err != nil || running {
+		return freed, err
+	}
+	for _, ip := range addresses {
+		freeable, err := o.isFreeable(ctx, ip)
+		if err != nil {
+			return freed, err
+		}
+		if freeable {
+			freed.Insert(ip.Address)
+		}
+	}
+	return freed, nil
 }

@@ -67,10 +67,14 @@ func (p *Protocol) allocateMachineLike(ctx context.Context, kind *machineLikeKin
 		if err := a.checkComplete(); err != nil {
 			return nil, a.recordInvalidSpec(ctx, err)
 		}
-	case !a.dryRun:
+	case a.dryRun:
+		if p.reservations.isReserved(id) {
+			return nil, errMachineReserved(id)
+		}
+	default:
 		cancel, reserved := p.reservations.reserve(id)
 		if !reserved {
-			return nil, refuse(http.StatusConflict, "spec.providerID: machine %s is being allocated for another object: retry", id)
+			return nil, errMachineReserved(id)
 		}
 		defer cancel()
 	}
@@ -80,9 +84,13 @@ func (p *Protocol) allocateMachineLike(ctx context.Context, kind *machineLikeKin
 	m, err := ensureAllocated(ctx, &a.operation, a, p.inFlightUntil(&state.AllocationState))
 	a.releaseSlot()
 	if err != nil {
-		return nil, a.recordRefusal(ctx, err)
+		return nil, a.recordRefusal(ctx, a.withNumbers(ctx, err))
 	}
 	return a.recordAllocated(ctx, m, a.adopted)
+}
+
+func errMachineReserved(id string) error {
+	return refuse(http.StatusConflict, "spec.providerID: machine %s is being allocated for another object: retry", id)
 }
 
 // recordInvalidSpec makes a condition of a refusal that comes before the first

@@ -26,6 +26,8 @@ type machineAllocator struct {
 	freeSlot func()
 	// adopted: what was found had been allocated before.
 	adopted bool
+	// unrecorded: there is no such object, and what it names is looked up in the catalogue.
+	unrecorded bool
 }
 
 var _ allocator[*metal.Machine] = &machineAllocator{}
@@ -56,11 +58,16 @@ func (a *machineAllocator) checkOrAdopt(ctx context.Context) (*metal.Machine, bo
 	if err := a.p.checkNetworksNotReleasing(ctx, a.plan.networks...); err != nil {
 		return nil, false, err
 	}
-	id := a.plan.machineID
-	if id == "" {
+	if a.plan.machineID == "" {
 		return nil, false, nil
 	}
-	m, err := a.p.findMachine(ctx, id)
+	return a.checkNamedMachine(ctx)
+}
+
+// checkNamedMachine checks the machine that the spec names, or adopts it.
+func (a *machineAllocator) checkNamedMachine(ctx context.Context) (*metal.Machine, bool, error) {
+	id := a.plan.machineID
+	m, err := a.readMachine(ctx, id)
 	if err != nil {
 		return nil, false, err
 	}
@@ -85,9 +92,11 @@ func (a *machineAllocator) checkOrAdopt(ctx context.Context) (*metal.Machine, bo
 	if m.Allocation != nil {
 		return a.checkAdoption(ctx, m)
 	}
-	current, err := a.records.get(ctx, a.ref.namespace, a.ref.name)
-	if err != nil {
-		return nil, false, err
+	current := a.claim
+	if !a.unrecorded {
+		if current, err = a.records.get(ctx, a.ref.namespace, a.ref.name); err != nil {
+			return nil, false, err
+		}
 	}
 	switch {
 	case !m.Allocatable():
@@ -98,8 +107,18 @@ func (a *machineAllocator) checkOrAdopt(ctx context.Context) (*metal.Machine, bo
 		return nil, false, a.refuseMachine("machine %s has size %q: must have the size of spec.machineType, %q", id, m.Size, current.machineType)
 	case m.Partition != a.plan.partition:
 		return nil, false, a.refuseMachine("machine %s is in partition %q: must be in the partition of the spec or the cluster, %q", id, m.Partition, a.plan.partition)
+	case a.unrecorded:
+		return nil, false, nil
 	}
 	return nil, false, a.checkComplete()
+}
+
+// readMachine returns a machine, nil if there is none.
+func (a *machineAllocator) readMachine(ctx context.Context, id string) (*metal.Machine, error) {
+	if a.unrecorded {
+		return a.p.opts.Offers.Catalogue.LookupMachine(ctx, id, a.plan.project)
+	}
+	return a.p.findMachine(ctx, id)
 }
 
 // checkComplete refuses what lacks something that an allocation needs, and an adoption
@@ -126,7 +145,7 @@ func (a *machineAllocator) checkAdoption(ctx context.Context, m *metal.Machine) 
 	}
 	// Another object may have released it after it was read, and before the other
 	// records were.
-	again, err := a.p.findMachine(ctx, m.ID)
+	again, err := a.readMachine(ctx, m.ID)
 	if err != nil {
 		return nil, false, err
 	}

@@ -20,6 +20,13 @@ func newMachineReservations() *machineReservations {
 	return &machineReservations{reserved: sets.New[string]()}
 }
 
+// isReserved reports whether a machine is reserved.
+func (r *machineReservations) isReserved(machineID string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.reserved.Has(machineID)
+}
+
 // reserve reserves a machine until cancel is called; false if it is reserved
 // already.
 func (r *machineReservations) reserve(machineID string) (cancel func(), ok bool) {

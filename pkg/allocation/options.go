@@ -76,6 +76,9 @@ type Options struct {
 	Metal    Metal
 	Observer Observer
 	Bindings tenancy.Bindings
+	// Offers are what there is to be allocated. Without them, a dry run does not know what only
+	// the metal-api can refuse.
+	Offers *Offers
 	// TakenOver returns when a Namespace took over the records of an earlier one
 	// of its name, zero if it did not; nil: none ever does.
 	TakenOver func(namespace string) time.Time

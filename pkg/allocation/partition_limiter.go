@@ -71,17 +71,29 @@ func (l *partitionLimiter) acquire(ctx context.Context, partition string, named 
 	if err := limit.slots.Acquire(ctx, weight); err != nil {
 		return nil, errInterrupted
 	}
-	l.mu.Lock()
-	wait := limit.pausedUntil.Sub(l.clock.Now())
-	l.mu.Unlock()
-	if wait > 0 {
+	if err := l.checkPause(partition); err != nil {
 		limit.slots.Release(weight)
-		return nil, &refusal{
-			code: http.StatusConflict, retryAfter: wait,
-			message: fmt.Sprintf("backing off: allocations in partition %q were refused, and the metal-api is cleaning up", partition),
-		}
+		return nil, err
 	}
 	return func() { limit.slots.Release(weight) }, nil
+}
+
+// checkPause refuses allocations in a partition during its pause.
+func (l *partitionLimiter) checkPause(partition string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	limit := l.limits[partition]
+	if limit == nil {
+		return nil
+	}
+	wait := limit.pausedUntil.Sub(l.clock.Now())
+	if wait <= 0 {
+		return nil
+	}
+	return &refusal{
+		code: http.StatusConflict, retryAfter: wait,
+		message: fmt.Sprintf("backing off: allocations in partition %q were refused, and the metal-api is cleaning up", partition),
+	}
 }
 
 // recordFailure counts a failure after the choice of a machine. Late clean-ups of

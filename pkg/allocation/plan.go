@@ -163,14 +163,12 @@ func (p *Protocol) joinableCluster(ctx context.Context, namespace, name string) 
 // findUsableNetwork returns a network that the project may use: its own, a shared
 // or a public one. Another project's is not found, like one that does not exist.
 func (p *Protocol) findUsableNetwork(ctx context.Context, named namedNetwork, project string) (*metal.Network, error) {
-	found, err := p.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{ID: named.id})
-	if err != nil {
-		return nil, refusalOf(err)
-	}
-	for _, n := range found {
-		if n.ID == named.id && n.UsableBy(project) {
-			return n, p.checkNetworksNotReleasing(ctx, n.ID)
-		}
+	n, err := p.lookUpNetwork(ctx, named.id, project)
+	switch {
+	case err != nil:
+		return nil, lookupRefusal(err)
+	case n != nil && n.UsableBy(project):
+		return n, p.checkNetworksNotReleasing(ctx, n.ID)
 	}
 	return nil, refuseField(field.Invalid(named.path, named.value, fmt.Sprintf("network %q not found in project %q: must be a network of the project, a shared or a public one", named.id, project)))
 }

@@ -86,3 +86,10 @@ func ExternallyManaged(cluster metav1.Object) bool {
 	_, labelled := cluster.GetLabels()[ManagedByAnnotation]
 	return annotated || labelled
 }
+
+// How warnings begin of what an allocation would be refused for if the object, whose creation is
+// a dry run, was created, and of what could not be checked.
+const (
+	AllocationWouldBeRefused = "the allocation would be refused now: "
+	AllocationNotChecked     = "the allocation was not fully checked: "
+)
