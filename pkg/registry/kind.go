@@ -65,6 +65,9 @@ type Kind[T Object, Spec, Status any] struct {
 	// Warnings warns of what is valid, and hardly meant; old is an empty object on create.
 	// Optional.
 	Warnings func(obj, old T) []string
+	// DryRunWarnings warns, in the dry run of a create, of what the object would wait for.
+	// Optional.
+	DryRunWarnings func(ctx context.Context, obj T) []string
 	// MergeStatus changes status, which starts as a copy of the old one, to what
 	// a controller may make of it with submitted. Optional: without it, there is
 	// no status subresource.

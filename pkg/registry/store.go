@@ -116,10 +116,14 @@ func (r *REST) Categories() []string {
 	return []string{"cluster-api", category}
 }
 
-// Create lets validation know whether the object lived elsewhere before.
+// Create lets validation know whether the object lived elsewhere before, and whether it is a
+// dry run.
 func (r *REST) Create(ctx context.Context, obj runtime.Object, createValidation rest.ValidateObjectFunc, options *metav1.CreateOptions) (runtime.Object, error) {
 	if m, ok := obj.(metav1.Object); ok && r.finalizer != "" && slices.Contains(m.GetFinalizers(), r.finalizer) {
 		ctx = context.WithValue(ctx, movedKey{}, true)
+	}
+	if dryrun.IsDryRun(options.DryRun) {
+		ctx = context.WithValue(ctx, dryRunKey{}, true)
 	}
 	ctx, override := withResponseOverride(ctx)
 	created, err := r.Store.Create(ctx, obj, createValidation, options)
@@ -146,7 +150,7 @@ func IsMoved(ctx context.Context) bool { return ctx.Value(movedKey{}) != nil }
 
 type dryRunKey struct{}
 
-// IsDryRun returns whether an update is one.
+// IsDryRun returns whether a create or an update is one.
 func IsDryRun(ctx context.Context) bool { return ctx.Value(dryRunKey{}) != nil }
 
 // StatusREST serves the status subresource of one kind.

@@ -96,8 +96,12 @@ func (s strategy[T, Spec, Status]) validateReferences(ctx context.Context, errs 
 
 // WarningsOnCreate implements rest.RESTCreateStrategy. What validation could not find
 // out, it warns of itself.
-func (s strategy[T, Spec, Status]) WarningsOnCreate(_ context.Context, obj runtime.Object) []string {
-	return s.warnings(obj, s.kind.New())
+func (s strategy[T, Spec, Status]) WarningsOnCreate(ctx context.Context, obj runtime.Object) []string {
+	all := s.warnings(obj, s.kind.New())
+	if s.kind.DryRunWarnings != nil && IsDryRun(ctx) {
+		all = append(all, s.kind.DryRunWarnings(ctx, obj.(T))...)
+	}
+	return all
 }
 
 // WarningsOnUpdate implements rest.RESTUpdateStrategy.

@@ -48,7 +48,8 @@ func Kind(checks *references.Validator) *registry.Kind[*object, spec, status] {
 		ValidateReferences: func(ctx context.Context, f, old *object) field.ErrorList {
 			return validateReferences(ctx, checks, f, old)
 		},
-		Warnings: validation.FirewallWarnings,
+		Warnings:       validation.FirewallWarnings,
+		DryRunWarnings: checks.CheckFirewall,
 		MergeStatus: func(s *status, submitted status) {
 			s.Initialization = registry.MergeInitialization(s.Initialization, submitted.Initialization)
 			begun := s.Allocation != nil && s.Allocation.Phase != ""

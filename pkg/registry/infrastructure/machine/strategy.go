@@ -48,7 +48,8 @@ func Kind(checks *references.Validator) *registry.Kind[*object, spec, status] {
 		ValidateReferences: func(ctx context.Context, m, old *object) field.ErrorList {
 			return validateReferences(ctx, checks, m, old)
 		},
-		Warnings: validation.MachineWarnings,
+		Warnings:       validation.MachineWarnings,
+		DryRunWarnings: checks.CheckMachine,
 		MergeStatus: func(s *status, submitted status) {
 			s.Initialization = registry.MergeInitialization(s.Initialization, submitted.Initialization)
 			begun := s.Allocation != nil && s.Allocation.Phase != ""

@@ -13,6 +13,7 @@ import (
 
 	"k8s.io/utils/clock"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
@@ -58,8 +59,9 @@ type ProjectLookup interface {
 type Validator struct {
 	Catalogue Catalogue
 	Projects  ProjectLookup
-	// Referrers may be nil while the server is put together.
-	Referrers Referrers
+	// Referrers and Allocations may be nil while the server is put together.
+	Referrers   Referrers
+	Allocations Allocations
 	// Clock is the real one if it is nil.
 	Clock clock.PassiveClock
 }
@@ -69,4 +71,27 @@ func (v *Validator) now() time.Time {
 		return time.Now()
 	}
 	return v.Clock.Now()
+}
+
+// Allocations know what an allocation would be refused for now: each line is a warning. A check
+// changes nothing, and is for an object that does not exist.
+type Allocations interface {
+	CheckMachine(ctx context.Context, m *infrastructure.MetalStackMachine) []string
+	CheckFirewall(ctx context.Context, f *infrastructure.MetalStackFirewall) []string
+}
+
+// CheckMachine returns what the allocation of a machine would be refused for now.
+func (v *Validator) CheckMachine(ctx context.Context, m *infrastructure.MetalStackMachine) []string {
+	if v.Allocations == nil {
+		return nil
+	}
+	return v.Allocations.CheckMachine(ctx, m)
+}
+
+// CheckFirewall is CheckMachine for a firewall.
+func (v *Validator) CheckFirewall(ctx context.Context, f *infrastructure.MetalStackFirewall) []string {
+	if v.Allocations == nil {
+		return nil
+	}
+	return v.Allocations.CheckFirewall(ctx, f)
 }

@@ -54,6 +54,8 @@ type Allocator interface {
 	ReleaseNetwork(ctx context.Context, namespace, name string, uid types.UID) (*infrastructure.MetalStackNetwork, error)
 	AllocateIP(ctx context.Context, namespace, name string, body *infrastructure.Allocation) (*infrastructure.MetalStackIP, error)
 	ReleaseIP(ctx context.Context, namespace, name string, uid types.UID) (*infrastructure.MetalStackIP, error)
+
+	references.Allocations
 }
 
 // Resources are the resources of the group.
@@ -63,6 +65,7 @@ type Resources struct {
 	readOnly map[string]*registry.ReadOnlyREST
 	owners   registry.OwnerLookup
 	bindings registry.Namespaces
+	checks   *references.Validator
 }
 
 // resource is one resource with its status, which may be nil.
@@ -76,7 +79,7 @@ type resource struct {
 // nil if there is no cluster, and so no garbage collector.
 func New(getter generic.RESTOptionsGetter, binding registry.Namespaces, visibility registry.Visibility, offers references.Catalogue, clusterOwners registry.OwnerLookup) (*Resources, error) {
 	checks := &references.Validator{Catalogue: offers, Projects: binding}
-	r := &Resources{all: map[string]resource{}, readOnly: map[string]*registry.ReadOnlyREST{}, bindings: binding}
+	r := &Resources{all: map[string]resource{}, readOnly: map[string]*registry.ReadOnlyREST{}, bindings: binding, checks: checks}
 	if clusterOwners != nil {
 		r.owners = ownerLookup{r, clusterOwners}
 	}
@@ -191,6 +194,7 @@ type Backends struct {
 // APIGroup is what the generic server installs. All versions share the
 // storage.
 func (r *Resources) APIGroup(b Backends) *server.APIGroupInfo {
+	r.checks.Allocations = b.Allocator
 	group := defaultGroup()
 	group.NegotiatedSerializer = serializerOf(group)
 	for _, gv := range group.PrioritizedVersions {
