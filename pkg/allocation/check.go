@@ -29,8 +29,8 @@ const (
 )
 
 // CheckMachine returns what an allocation of the machine, of which there is no object, would be
-// refused for now, in lines that begin with infrastructure.AllocationWouldBeRefused, and what could not be
-// checked, with infrastructure.AllocationNotChecked. It changes nothing, and looks up what the namespace may.
+// refused for now, in lines that begin as infrastructure.AllocationWouldBeRefused, -Unknown and
+// -NotChecked. It changes nothing, and looks up what the namespace may.
 func (p *Protocol) CheckMachine(ctx context.Context, m *infrastructure.MetalStackMachine) []string {
 	return p.checkUnrecorded(ctx, p.machines, machineLikeOfMachine(m.DeepCopy()))
 }
@@ -45,7 +45,7 @@ func (p *Protocol) checkUnrecorded(ctx context.Context, kind *machineLikeKind, m
 		return nil
 	}
 	if !p.checks.TryAcquire(1) {
-		return []string{infrastructure.AllocationNotChecked + "too many checks at a time: retry"}
+		return []string{infrastructure.AllocationUnknown + "too many checks at a time: retry"}
 	}
 	defer p.checks.Release(1)
 	ctx, cancel := context.WithTimeout(p.withAllowance(WithDryRun(ctx), m.meta.Namespace), checkTimeout)
@@ -163,7 +163,7 @@ func (c *machineCheck) lines() []string {
 	for _, r := range c.refusals {
 		begin := infrastructure.AllocationWouldBeRefused
 		if r.isUnknown() {
-			begin = infrastructure.AllocationNotChecked
+			begin = infrastructure.AllocationUnknown
 		}
 		lines = append(lines, begin+r.message)
 	}

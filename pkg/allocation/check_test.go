@@ -232,7 +232,7 @@ func TestCheckMachine_FindsEverythingForAnObjectThatDoesNotExist(t *testing.T) {
 	}
 	offers.failing = errors.New("down")
 	for _, line := range env.p.CheckMachine(env.context(), env.unrecorded(own)) {
-		assert.True(t, strings.HasPrefix(line, infrastructure.AllocationNotChecked), line)
+		assert.True(t, strings.HasPrefix(line, infrastructure.AllocationUnknown), line)
 	}
 	assert.Equal(t, before, finds(), "a tenant's check costs no find")
 	_, err := env.machines.Get(env.context(), teamA, "new")
@@ -311,7 +311,7 @@ func TestCheckMachine_IsLimited(t *testing.T) {
 		go func() { done <- env.p.CheckMachine(env.context(), env.unrecorded()) }()
 		<-offers.started
 	}
-	assert.Equal(t, []string{infrastructure.AllocationNotChecked + "too many checks at a time: retry"}, env.p.CheckMachine(env.context(), env.unrecorded()))
+	assert.Equal(t, []string{infrastructure.AllocationUnknown + "too many checks at a time: retry"}, env.p.CheckMachine(env.context(), env.unrecorded()))
 	close(offers.proceed)
 	for range maxChecks {
 		<-done

@@ -50,12 +50,18 @@ func Standard() Environment {
 func Run(ctx context.Context, args []string, env Environment) int {
 	cmd := NewCommand(env)
 	cmd.SetArgs(args)
-	if err := cmd.ExecuteContext(ctx); err != nil {
+	switch err := cmd.ExecuteContext(ctx); {
+	case errors.Is(err, errNo):
+		return 1
+	case err != nil:
 		printError(env, err)
 		return 1
 	}
 	return 0
 }
+
+// errNo is the error of a question whose answer is no, which is printed already.
+var errNo = errors.New("no")
 
 // NewCommand returns the command kubectl metal.
 func NewCommand(env Environment) *cobra.Command {
@@ -86,9 +92,10 @@ A NAME is that of a MetalStackMachine. For a MetalStackFirewall it is firewall/N
 	cmd.SetUsageTemplate(usageTemplate(cmd))
 	s.flags.AddFlags(cmd.PersistentFlags())
 	version.AddFlag(cmd, cmd.Flags())
-	cmd.AddGroup(&cobra.Group{ID: observing, Title: "Observe:"}, &cobra.Group{ID: operating, Title: "Operate:"})
+	cmd.AddGroup(&cobra.Group{ID: ordering, Title: "Order:"}, &cobra.Group{ID: observing, Title: "Observe:"}, &cobra.Group{ID: operating, Title: "Operate:"})
 	for group, commands := range map[string][]*cobra.Command{
 		observing: {newList(s), newDescribe(s), newIssues(s), newLog(s), newWait(s)},
+		ordering:  {newOffers(s), newCanIHave(s)},
 		operating: {newPower(s), newConsolePassword(s), newIdentify(s), newLock(s), newUnlock(s), newReinstall(s), newAdopt(s)},
 	} {
 		for _, c := range commands {
@@ -108,6 +115,7 @@ func usageTemplate(cmd *cobra.Command) string {
 
 // The groups of commands in the help.
 const (
+	ordering  = "ordering"
 	observing = "observing"
 	operating = "operating"
 )

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -122,9 +123,21 @@ func write(w http.ResponseWriter, answer func() (int, any)) {
 		failure.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
 		body = failure
 	}
+	if answer, ok := body.(warnedAnswer); ok {
+		for _, text := range answer.warnings {
+			w.Header().Add("Warning", fmt.Sprintf("299 - %q", text))
+		}
+		body = answer.body
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(body)
+}
+
+// warnedAnswer is an answer with warnings.
+type warnedAnswer struct {
+	body     any
+	warnings []string
 }
 
 func notFound(resource, name string) (int, any) {

@@ -87,9 +87,10 @@ func ExternallyManaged(cluster metav1.Object) bool {
 	return annotated || labelled
 }
 
-// How warnings begin of what an allocation would be refused for if the object, whose creation is
-// a dry run, was created, and of what could not be checked.
+// How warnings begin of what the allocation would be refused for of an object whose creation is a
+// dry run; of why that cannot be known; and of what was not checked.
 const (
 	AllocationWouldBeRefused = "the allocation would be refused now: "
+	AllocationUnknown        = "whether the allocation would be refused cannot be known now: "
 	AllocationNotChecked     = "the allocation was not fully checked: "
 )

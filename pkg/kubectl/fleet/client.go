@@ -35,6 +35,7 @@ type Client struct {
 	core           corev1client.CoreV1Interface
 	dynamic        dynamic.Interface
 	clock          clock.WithTicker
+	config         *rest.Config
 }
 
 // New returns a client of a server.
@@ -51,7 +52,7 @@ func New(config *rest.Config, namespace string, c clock.WithTicker) (*Client, er
 	if err != nil {
 		return nil, fmt.Errorf("client of owners: %w", err)
 	}
-	return &Client{Namespace: namespace, infrastructure: clients.InfrastructureV1alpha4(), core: core, dynamic: others, clock: c}, nil
+	return &Client{Namespace: namespace, infrastructure: clients.InfrastructureV1alpha4(), core: core, dynamic: others, clock: c, config: config}, nil
 }
 
 // Get reads a machine or firewall.
