@@ -30,7 +30,7 @@ const (
 
 // CheckMachine returns what an allocation of the machine, of which there is no object, would be
 // refused for now, in lines that begin as infrastructure.AllocationWouldBeRefused, -Unknown and
-// -NotChecked. It changes nothing, and looks up what the namespace may.
+// -Note. It changes nothing, and looks up what the namespace may.
 func (p *Protocol) CheckMachine(ctx context.Context, m *infrastructure.MetalStackMachine) []string {
 	return p.checkUnrecorded(ctx, p.machines, machineLikeOfMachine(m.DeepCopy()))
 }
@@ -168,7 +168,7 @@ func (c *machineCheck) lines() []string {
 		lines = append(lines, begin+r.message)
 	}
 	for _, note := range c.notes {
-		lines = append(lines, infrastructure.AllocationNotChecked+note)
+		lines = append(lines, infrastructure.AllocationNote+note)
 	}
 	return lines
 }
@@ -228,7 +228,8 @@ func (c *machineCheck) checkSizeAndPartition(ctx context.Context) {
 	}
 }
 
-// checkProject checks that there is such a project, and its quota of machines, which are machines and firewalls.
+// checkProject checks that there is such a project. Its quota refuses nothing: the metal-api shows
+// it, and may not enforce it (docs/metal-api.md, Q71).
 func (c *machineCheck) checkProject(ctx context.Context) {
 	if err := c.p.checkProject(ctx, c.plan.project); err != nil {
 		c.record(err)
@@ -239,7 +240,7 @@ func (c *machineCheck) checkProject(ctx context.Context) {
 		return
 	}
 	if limit, used := *p.Machines.Limit, *p.Machines.Used; used >= limit {
-		c.record(refuse(http.StatusUnprocessableEntity, "project quota for machines reached max:%d: %d of %d used", limit, used, limit))
+		c.notes = append(c.notes, fmt.Sprintf("the project has %d of the %d machines and firewalls of its quota: metal-stack may refuse another", used, limit))
 	}
 }
 

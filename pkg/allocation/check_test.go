@@ -58,15 +58,6 @@ func TestDryRun_RefusesWhatTheMetalAPIWould(t *testing.T) {
 			},
 			want: "does violate image constraint:ubuntu >= 99.0",
 		},
-		"quota": {
-			change: func(_ *environment, o *fakeOffers) {
-				o.project.Machines = metal.Quota{Limit: new(int64(8)), Used: new(int64(8))}
-			},
-			want: "project quota for machines reached max:8: 8 of 8 used",
-		},
-		"quota left": {change: func(_ *environment, o *fakeOffers) {
-			o.project.Machines = metal.Quota{Limit: new(int64(8)), Used: new(int64(7))}
-		}},
 		"unknown project": {change: func(_ *environment, o *fakeOffers) { o.project = nil }, want: "is not known to metal-stack"},
 		"the operator's pause of the partition": {
 			change: func(env *environment, _ *fakeOffers) {
@@ -145,6 +136,23 @@ func TestDryRun_WarnsOfAnExpiredImageThatIsInstalledAllTheSame(t *testing.T) {
 	assert.Equal(t, warned{`spec.image: image "debian-12.0.20240101" expired at 2026-11-22T11:00:00Z: metal-stack installs it all the same`}, warnings)
 }
 
+// The quota that the metal-api shows is not the one that it enforces (docs/metal-api.md, Q71).
+func TestDryRun_WarnsOfAQuotaThatIsUsedUp(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	offers := env.withOffers()
+	env.machine("node")
+	offers.project.Machines = metal.Quota{Limit: new(int64(8)), Used: new(int64(7))}
+	warnings, err := env.dryRun("node", "cluster")
+	require.NoError(t, err)
+	assert.Empty(t, warnings)
+	offers.project.Machines.Used = new(int64(8))
+	warnings, err = env.dryRun("node", "cluster")
+	require.NoError(t, err)
+	assert.Equal(t, warned{"the project has 8 of the 8 machines and firewalls of its quota: metal-stack may refuse another"}, warnings)
+}
+
 func TestDryRun_KnowsMachineThatIsBeingAllocated(t *testing.T) {
 	t.Parallel()
 	env := newEnvironment(t)
@@ -212,7 +220,7 @@ func TestCheckMachine_FindsEverythingForAnObjectThatDoesNotExist(t *testing.T) {
 	finds := func() int { return env.sim.CallsOf("machine-find") + env.sim.CallsOf("network-find") }
 	before := finds()
 	assert.Empty(t, env.p.CheckMachine(env.context(), env.unrecorded(own)))
-	assert.Equal(t, []string{infrastructure.AllocationNotChecked + "the networks are those of the cluster, which are not known: set spec.networks"},
+	assert.Equal(t, []string{infrastructure.AllocationNote + "the networks are those of the cluster, which are not known: set spec.networks"},
 		env.p.CheckMachine(env.context(), env.unrecorded()))
 
 	labeled := env.unrecorded()
@@ -226,9 +234,11 @@ func TestCheckMachine_FindsEverythingForAnObjectThatDoesNotExist(t *testing.T) {
 	offers.project.Machines = metal.Quota{Limit: new(int64(1)), Used: new(int64(1))}
 	found := env.p.CheckMachine(env.context(), env.unrecorded(own, func(s *machineSpec) { s.Image = simulator.FirewallImage }))
 	require.Len(t, found, 3, "%q", found)
-	for i, want := range []string{"given image is not usable", "project quota for machines reached max:1: 1 of 1 used", "no machine available: 0 of "} {
-		assert.True(t, strings.HasPrefix(found[i], infrastructure.AllocationWouldBeRefused), found[i])
-		assert.Contains(t, found[i], want)
+	for i, want := range []string{
+		infrastructure.AllocationWouldBeRefused + "spec.image: Invalid value", infrastructure.AllocationWouldBeRefused + "no machine available: 0 of ",
+		infrastructure.AllocationNote + "the project has 1 of the 1 machines and firewalls of its quota",
+	} {
+		assert.True(t, strings.HasPrefix(found[i], want), found[i])
 	}
 	offers.failing = errors.New("down")
 	for _, line := range env.p.CheckMachine(env.context(), env.unrecorded(own)) {

@@ -46,6 +46,8 @@ type reply struct {
 	Reasons []string `json:"reasons,omitempty"`
 	// Warnings are what is to be known besides.
 	Warnings []string `json:"warnings,omitempty"`
+	// countWarnings are those of Warnings that are about the count.
+	countWarnings []string
 }
 
 func newCanIHave(s *session) *cobra.Command {
@@ -188,9 +190,10 @@ func (w *wish) answer(offers *fleet.Offers, image *v1alpha4.MetalStackImage, par
 			}
 			r.Quota = &quota{q.Limit, q.Used}
 			if q.Limit != nil && q.Used != nil && *q.Used+w.count > *q.Limit {
-				refuse("the project's quota of machines does not allow %d more: %d of %d used", w.count, *q.Used, *q.Limit)
+				r.countWarnings = append(r.countWarnings, fmt.Sprintf("the project has %d of the %d machines and firewalls of its quota: metal-stack may refuse %d more", *q.Used, *q.Limit, w.count))
 			}
 		}
+		r.Warnings = append(r.Warnings, r.countWarnings...)
 	} else {
 		r.Warnings = append(r.Warnings, "the project's quota and reservations cannot be read: they need the ClusterRole view")
 	}
@@ -259,6 +262,9 @@ func (w *wish) ask(ctx context.Context, client *fleet.Client, r *reply) error {
 		reasons = r.Reasons
 	}
 	r.Warnings = nil
+	if w.count > 1 {
+		r.Warnings = r.countWarnings
+	}
 	for _, text := range warnings {
 		if reason, refused := strings.CutPrefix(text, infrastructure.AllocationWouldBeRefused); refused {
 			reasons = append(reasons, reason)

@@ -119,12 +119,12 @@ func TestCanIHave_AsksTheServerAndSaysWhyNot(t *testing.T) {
 	s := market(t)
 	s.on(dryRunCreate, http.StatusCreated, warnedAnswer{worker("can-i-have-x"), []string{
 		infrastructure.AllocationWouldBeRefused + "no machine available: 0 of 12 c1-large-x86 in fra-01 are free; 3 are reserved for other projects",
-		infrastructure.AllocationNotChecked + "the networks are those of the cluster, which are not known: set spec.networks",
+		infrastructure.AllocationNote + "the networks are those of the cluster, which are not known: set spec.networks",
 	}})
 	o := s.run("can-i-have", "c1-large-x86", "--partition=fra-01", "--image=ubuntu-24.04", "--network=net-a")
 	assert.Equal(t, 1, o.code)
 	golden(t, "can-i-have-no", o.stdout)
-	assert.Equal(t, "Warning: the allocation was not fully checked: the networks are those of the cluster, which are not known: set spec.networks\n", o.stderr)
+	assert.Equal(t, "Warning: about the allocation: the networks are those of the cluster, which are not known: set spec.networks\n", o.stderr)
 	made := s.made()
 	require.Len(t, made, 1)
 	assert.Equal(t, "dryRun=All&fieldManager=kubectl-metal", made[0].Query)
@@ -185,7 +185,6 @@ func TestCanIHave_ViewerIsAnsweredFromWhatCanBeRead(t *testing.T) {
 		want string
 	}{
 		{[]string{"c1-large-x86", "--count=2"}, "1 of 12 c1-large-x86 in fra-01 are free; reserved for other projects: 2"},
-		{[]string{"v1-small-x86", "--count=3"}, "the project's quota of machines does not allow 3 more: 6 of 8 used"},
 		{[]string{"huge"}, `there is no size "huge"`},
 		{[]string{"v1-small-x86", "--partition=nowhere"}, `there is no partition "nowhere"`},
 		{[]string{"v1-small-x86", "--image=nope"}, `there is no image "nope"`},
@@ -195,7 +194,10 @@ func TestCanIHave_ViewerIsAnsweredFromWhatCanBeRead(t *testing.T) {
 		assert.Equal(t, 1, o.code, c.args)
 		assert.Contains(t, o.stdout, c.want)
 	}
-	assert.Zero(t, s.run("can-i-have", "v1-small-x86", "--count=2").code)
+	assert.NotContains(t, s.run("can-i-have", "v1-small-x86", "--count=2").stderr, "quota")
+	o = s.run("can-i-have", "v1-small-x86", "--count=3")
+	assert.Zero(t, o.code)
+	assert.Contains(t, o.stderr, "the project has 6 of the 8 machines and firewalls of its quota: metal-stack may refuse 3 more")
 	s.on("GET metalstackprojects", http.StatusForbidden, forbidden("metalstackprojects", "no"))
 	o = s.run("can-i-have", "c1-large-x86", "--partition=fra-01")
 	assert.Equal(t, 1, o.code)

@@ -174,7 +174,7 @@ func TestDocs_ShowWhatIsPrinted(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../../docs/kubectl-metal.md")
 	require.NoError(t, err)
-	for _, file := range []string{"ls-120", "issues-120", "describe-120"} {
+	for _, file := range []string{"offers-80", "can-i-have-no", "ls-120", "issues-120", "describe-120"} {
 		shown, err := os.ReadFile(filepath.Join("testdata", file+".golden"))
 		require.NoError(t, err)
 		assert.Contains(t, string(page), string(shown), file)

@@ -88,9 +88,9 @@ func ExternallyManaged(cluster metav1.Object) bool {
 }
 
 // How warnings begin of what the allocation would be refused for of an object whose creation is a
-// dry run; of why that cannot be known; and of what was not checked.
+// dry run; of why that cannot be known; and of what else is to be known of it.
 const (
 	AllocationWouldBeRefused = "the allocation would be refused now: "
 	AllocationUnknown        = "whether the allocation would be refused cannot be known now: "
-	AllocationNotChecked     = "the allocation was not fully checked: "
+	AllocationNote           = "about the allocation: "
 )
