@@ -26,6 +26,8 @@ const (
 	maxChecks = 8
 	// checkTimeout is how long one may take.
 	checkTimeout = 10 * time.Second
+	// maxCapacityAge is how old free machines may be without a note.
+	maxCapacityAge = 10 * time.Second
 )
 
 // CheckMachine returns what an allocation of the machine, of which there is no object, would be
@@ -317,8 +319,9 @@ func (c *machineCheck) checkCapacity(ctx context.Context) {
 		return
 	}
 	err := c.offers.Capacities.Refresh(ctx, metal.Scope{Fleet: true})
-	if isUnknown(err) {
-		c.record(err)
+	observed := c.offers.Capacities.CapacityObserved()
+	if observed.IsZero() {
+		c.record(cmp.Or(err, error(&metal.StaleError{Cause: metal.ErrTimeout})))
 		return
 	}
 	reservations, reservationsErr := c.offers.Catalogue.CurrentReservations(ctx)
@@ -330,7 +333,7 @@ func (c *machineCheck) checkCapacity(ctx context.Context) {
 	if left.available < 1 {
 		c.record(refuse(http.StatusUnprocessableEntity, "no machine available: %s", left))
 	}
-	if stale, ok := errors.AsType[*metal.StaleError](err); ok {
-		c.notes = append(c.notes, fmt.Sprintf("free machines are those of %s: %v", stale.Since.UTC().Format(time.RFC3339), cmp.Or(stale.Cause, err)))
+	if c.p.clock.Since(observed) > maxCapacityAge {
+		c.notes = append(c.notes, "free machines are those of "+observed.UTC().Format(time.RFC3339))
 	}
 }

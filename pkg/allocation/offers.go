@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
@@ -47,6 +48,8 @@ type Capacities interface {
 	// *metal.StaleError.
 	Refresh(ctx context.Context, scope metal.Scope) error
 	Capacity(partition, size string) (metal.Capacity, bool)
+	// CapacityObserved is when all machines were observed last; zero: never.
+	CapacityObserved() time.Time
 	// AllocatedOf is how many machines and firewalls of a size a project has in a partition.
 	AllocatedOf(project, partition, size string) int
 }

@@ -23,6 +23,9 @@ type fakeOffers struct {
 	images       []*metal.Image
 	// failing is why nothing can be looked up, stale why machines are not observed again.
 	failing, stale error
+	// observed is when machines were observed; zero: now. unobserved: never.
+	observed   time.Time
+	unobserved bool
 	// started receives from each refresh of the fleet, which ends with proceed; nil: at once.
 	started, proceed chan struct{}
 	refreshes        atomic.Int32
@@ -143,6 +146,16 @@ func (o fakeCapacities) Refresh(context.Context, metal.Scope) error {
 		<-o.proceed
 	}
 	return o.stale
+}
+
+func (o *fakeOffers) CapacityObserved() time.Time {
+	switch {
+	case o.unobserved:
+		return time.Time{}
+	case o.observed.IsZero():
+		return o.env.clock.Now()
+	}
+	return o.observed
 }
 
 func (o *fakeOffers) Capacity(partition, size string) (metal.Capacity, bool) {

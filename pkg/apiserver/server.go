@@ -116,6 +116,7 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 		Networks: resources.Networks(), IPs: resources.IPs(),
 		Metal: s.metal, Observer: s.observer, Bindings: c.Extra.Bindings,
 		ManagementCluster: c.Extra.ManagementCluster, Standalone: c.Extra.Standalone != nil, Region: c.Extra.Region, Timing: c.Extra.Timing,
+		Offers: &allocation.Offers{Catalogue: s.catalogue, Capacities: s.observer},
 	})
 	s.recoverer = allocation.NewRecoverer(s.protocol)
 	allocation.RegisterMetrics()

@@ -71,6 +71,8 @@ type capacities struct {
 	held     map[heldKey]int
 	// listSeq is of the last list of all machines; 0: there was none.
 	listSeq uint64
+	// listedAt is when that began.
+	listedAt time.Time
 	// partitions and projects have changed since takeChanged was called.
 	partitions, projects map[string]struct{}
 }
@@ -126,7 +128,7 @@ func (c *capacities) remove(id string) {
 func (f *facts) countListed(listed map[string]bool, m observationTime) {
 	c := &f.capacities
 	if m.seq >= c.listSeq {
-		c.listSeq = m.seq
+		c.listSeq, c.listedAt = m.seq, m.start
 		for id, e := range c.machines {
 			if listed[id] || e.seq > m.seq || f.machines.entries[id] != nil {
 				continue
@@ -227,6 +229,14 @@ func (o *Observer) Capacity(partition, size string) (metal.Capacity, bool) {
 		return *pool, c.listSeq > 0
 	}
 	return metal.Capacity{Partition: partition, Size: size}, c.listSeq > 0
+}
+
+// CapacityObserved returns when the last list of all machines began, of which capacities are;
+// zero if there was none. A refresh of the fleet need not be a list.
+func (o *Observer) CapacityObserved() time.Time {
+	o.facts.mu.RLock()
+	defer o.facts.mu.RUnlock()
+	return o.facts.capacities.listedAt
 }
 
 // Capacities returns the capacities of a partition, by size; sizes without machines are left out.
