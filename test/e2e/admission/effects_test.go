@@ -62,16 +62,17 @@ func quotaIsNotUsedByWhatPoliciesDeny(s *space) {
 // finalizer off, but not its metal: an allocation and a release are no matter of policies,
 // and what the server records of them is no request.
 func releaseIsNotHeldUpByPolicyOfFinalizers(s *space) {
-	const message = "finalizers stay, and nothing is deleted"
+	const message = "finalizers and records stay, and nothing is deleted"
 	ctx, client := s.t.Context(), s.as(s.Admin())
 	_, err := client.MetalStackClusters(s.Namespace).Create(ctx, objects.Cluster("c"), metav1.CreateOptions{})
 	require.NoError(s.t, err)
 	policy := s.policy(admissionregistrationv1.ValidatingAdmissionPolicySpec{
-		MatchConstraints: matching(rule("*", every, "metalstackmachines", "metalstackmachinetemplates")),
+		MatchConstraints: matching(rule("*", every, "metalstackmachines", "metalstackmachines/status", "metalstackmachinetemplates")),
 		MatchConditions: []admissionregistrationv1.MatchCondition{{Name: "by", Expression: fmt.Sprintf(
 			"request.userInfo.username in [%q, %q]", "system:serviceaccount:"+cluster.Namespace+":"+cluster.Manager, restricted)}},
 		Validations: []admissionregistrationv1.Validation{{Message: message, Expression: "request.operation == 'UPDATE' && " +
-			"object.metadata.?finalizers.orValue([]).size() == oldObject.metadata.?finalizers.orValue([]).size()"}},
+			"object.metadata.?finalizers.orValue([]).size() == oldObject.metadata.?finalizers.orValue([]).size() && " +
+			"object.?status.?allocation == oldObject.?status.?allocation"}},
 	}, admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec{})
 	s.refused(s.User(restricted), message)
 	_, err = client.MetalStackMachines(s.Namespace).Create(ctx, objects.Machine("node-1", objects.OfCluster("c")), metav1.CreateOptions{})

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -154,6 +155,15 @@ func policyDeniesEveryKindAndVerb(s *space) {
 	denied("power", err)
 	err = s.as(user).RESTClient().Get().Namespace(s.Namespace).Resource("metalstackclusters").Name("there").SubResource("metalapi", "v1", "machine").Do(ctx).Error()
 	denied("connect to the metalapi", err)
+
+	s.eventually(func(context.Context) error {
+		for _, event := range s.audited() {
+			if r := event.ResponseStatus; event.User.Username == restricted && r != nil && r.Code == http.StatusForbidden && strings.Contains(r.Message, message) {
+				return nil
+			}
+		}
+		return errors.New("no refusal is in the audit log")
+	})
 
 	s.accepted(s.Admin())
 	s.unbind(policy)
