@@ -191,13 +191,20 @@ func apiResourcesShortNamesAndCategory(s *space) {
 		"metalstackclusters msc " + group + "/v1alpha4 true MetalStackCluster",
 		"metalstackclustertemplates msct " + group + "/v1alpha4 true MetalStackClusterTemplate",
 		"metalstackfirewalls msf " + group + "/v1alpha4 true MetalStackFirewall",
+		"metalstackimages msimg " + group + "/v1alpha4 false MetalStackImage",
+		"metalstackips msip " + group + "/v1alpha4 true MetalStackIP",
 		"metalstackmachines msm " + group + "/v1alpha4 true MetalStackMachine",
 		"metalstackmachinetemplates msmt " + group + "/v1alpha4 true MetalStackMachineTemplate",
+		"metalstacknetworks msnet " + group + "/v1alpha4 true MetalStackNetwork",
+		"metalstackpartitions mspart " + group + "/v1alpha4 false MetalStackPartition",
+		"metalstackprojects msproj " + group + "/v1alpha4 true MetalStackProject",
 		"metalstackremediations msr " + group + "/v1alpha4 true MetalStackRemediation",
 		"metalstackremediationtemplates msrt " + group + "/v1alpha4 true MetalStackRemediationTemplate",
+		"metalstacksizes mssize " + group + "/v1alpha4 false MetalStackSize",
 	}, lines)
 	wide := s.kubectl("api-resources", "--api-group="+group, "--no-headers", "-o=wide")
-	require.Equal(s.t, 7, strings.Count(wide, "create,delete,deletecollection,get,list,patch,update,watch"), wide)
+	require.Equal(s.t, 9, strings.Count(wide, "create,delete,deletecollection,get,list,patch,update,watch"), wide)
+	require.Equal(s.t, 13, len(compact(s.kubectl("api-resources", "--categories=metal-stack", "--no-headers"))))
 	require.Equal(s.t, 7, strings.Count(wide, "cluster-api"), wide)
 	require.Equal(s.t, 7, len(compact(s.kubectl("api-resources", "--categories=cluster-api", "--no-headers"))))
 	versions := s.kubectl("api-versions")
@@ -238,6 +245,10 @@ func completionOfNamesAndShortNames(s *space) {
 	require.Equal(s.t, []string{"node-1", "other"}, complete("get", "msm", ""))
 	require.Equal(s.t, []string{"node-1"}, complete("describe", "msm", "no"))
 	require.Equal(s.t, []string{"small"}, complete("delete", "metalstackmachinetemplates", ""))
-	require.ElementsMatch(s.t, []string{"metalstackclusters." + group, "metalstackclustertemplates." + group, "metalstackfirewalls." + group,
-		"metalstackmachines." + group, "metalstackmachinetemplates." + group, "metalstackremediations." + group, "metalstackremediationtemplates." + group}, complete("get", "metals"))
+	require.ElementsMatch(s.t, []string{
+		"metalstackclusters." + group, "metalstackclustertemplates." + group, "metalstackfirewalls." + group, "metalstackimages." + group,
+		"metalstackips." + group, "metalstackmachines." + group, "metalstackmachinetemplates." + group, "metalstacknetworks." + group,
+		"metalstackpartitions." + group, "metalstackprojects." + group, "metalstackremediations." + group, "metalstackremediationtemplates." + group,
+		"metalstacksizes." + group,
+	}, complete("get", "metals"))
 }

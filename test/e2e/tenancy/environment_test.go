@@ -34,7 +34,10 @@ const limit = time.Minute
 // project is the id of one of the projects of the data centre.
 func project(letter string) string { return "10000000-0000-4000-8000-00000000000" + letter }
 
-var kinds = []string{"metalstackclusters", "metalstackclustertemplates", "metalstackfirewalls", "metalstackmachines", "metalstackmachinetemplates"}
+var kinds = []string{
+	"metalstackclusters", "metalstackclustertemplates", "metalstackfirewalls", "metalstackips", "metalstackmachines", "metalstackmachinetemplates",
+	"metalstacknetworks", "metalstackprojects",
+}
 
 // environment is an installation with both programs.
 type environment struct {

@@ -152,7 +152,7 @@ func tenantReachesNoForeignMetal(t *testing.T, env *environment) {
 		}
 	}
 	t.Run("Attempts_AreRefused", func(t *testing.T) {
-		for _, a := range attempts() {
+		for _, a := range append(attempts(), catalogueAttempts()...) {
 			t.Run(a.name, func(t *testing.T) { refused(t, a, alice.InfrastructureV1alpha4()) })
 		}
 		for _, a := range append(overreaching(), operationAttempts()...) {

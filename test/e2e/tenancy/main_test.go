@@ -25,6 +25,7 @@ func TestTenancy(t *testing.T) {
 	env := start(t)
 	t.Run("parallel", func(t *testing.T) {
 		t.Run("Tenant_ReachesNoForeignMetal", func(t *testing.T) { t.Parallel(); tenantReachesNoForeignMetal(t, env) })
+		t.Run("Catalogue_IsTheSameForAll", func(t *testing.T) { t.Parallel(); catalogueIsTheSameForAll(t, env) })
 		t.Run("Label_BindsNamespace", func(t *testing.T) { t.Parallel(); labelBindsNamespace(t, env) })
 		t.Run("Label_ThatCannotBindIsRefused", func(t *testing.T) { t.Parallel(); labelThatCannotBindIsRefused(t, env) })
 		t.Run("ServiceAccounts_Rights", func(t *testing.T) { t.Parallel(); serviceAccountsRights(t, env) })

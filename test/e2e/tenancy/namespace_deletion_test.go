@@ -42,6 +42,9 @@ func deletedNamespaceReleasesItsMetal(t *testing.T, env *environment) {
 	require.NoError(t, err)
 	framework.Eventually(t, limit, func(context.Context) error { return env.holds(project("e"), 4, 2) })
 	env.shows(t, ns, found, "node-1", "node-2")
+	discovered, err := admin.MetalStackNetworks(ns).Get(soon(t), itsNetwork, metav1.GetOptions{})
+	require.NoError(t, err)
+	assert.False(t, discovered.Status.Managed)
 
 	require.NoError(t, env.Client().CoreV1().Namespaces().Delete(soon(t), ns, metav1.DeleteOptions{}))
 	framework.Eventually(t, limit, func(context.Context) error {

@@ -60,7 +60,7 @@ func rolesAllowTenants(t *testing.T, env *tenantsEnvironment) {
 	}
 	client, err := kubernetes.NewForConfig(env.User("allowed-edit"))
 	require.NoError(t, err)
-	for _, resource := range []string{"metalstackclusters", "metalstackclustertemplates", "metalstackfirewalls", "metalstackmachines", "metalstackmachinetemplates"} {
+	for _, resource := range []string{"metalstackclusters", "metalstackclustertemplates", "metalstackfirewalls", "metalstackips", "metalstackmachines", "metalstackmachinetemplates", "metalstacknetworks"} {
 		for _, verb := range []string{"create", "update", "patch", "delete", "deletecollection", "get", "list", "watch"} {
 			review, err := client.AuthorizationV1().SelfSubjectAccessReviews().Create(t.Context(), &authorizationv1.SelfSubjectAccessReview{
 				Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
