@@ -13,13 +13,13 @@ import (
 // cluster, for as long as it exists.
 const metadataInformers = "metadata-informers"
 
-// forReads returns the context of a read. What Kubernetes' own controllers read of networks and
-// addresses has nothing observed: they are after records, which alone have owners
-// and finalizers, and would otherwise have all networks and addresses observed for ever.
+// forReads returns the context of a read. Kubernetes' own controllers are shown the records of
+// networks and addresses alone: what is discovered has no owner, cannot be deleted, and counts
+// against no quota, and their watches would have all of it observed for ever.
 func forReads(ctx context.Context) context.Context {
 	for _, controller := range []string{metadataInformers, garbageCollector, namespaceController, "resourcequota-controller"} {
 		if sentBy(ctx, controller) {
-			return storage.WithoutObservation(ctx)
+			return storage.WithRecordsOnly(ctx)
 		}
 	}
 	return ctx

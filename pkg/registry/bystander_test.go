@@ -13,7 +13,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 )
 
-func TestForReads_ControllersOfKubernetesHaveNothingObserved(t *testing.T) {
+func TestForReads_ControllersOfKubernetesAreShownRecordsOnly(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		user, agent string
@@ -26,6 +26,6 @@ func TestForReads_ControllersOfKubernetesHaveNothingObserved(t *testing.T) {
 		{"alice", "metadata-informers", false},
 	} {
 		ctx := request.WithUser(context.WithValue(t.Context(), userAgentKey{}, tc.agent), &user.DefaultInfo{Name: tc.user})
-		assert.Equal(t, tc.want, storage.IsWithoutObservation(forReads(ctx)), "%s, %s", tc.user, tc.agent)
+		assert.Equal(t, tc.want, storage.IsRecordsOnly(forReads(ctx)), "%s, %s", tc.user, tc.agent)
 	}
 }

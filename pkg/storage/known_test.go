@@ -148,11 +148,11 @@ func TestWatches_KeepInterestWhileTheyAreOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.takeScopes()
-	bystander, err := f.nets.Watch(WithoutObservation(t.Context()), "/nets", everything())
+	records, err := f.nets.Watch(WithRecordsOnly(t.Context()), "/nets", everything())
 	if err != nil || len(r.takeScopes()) != 0 {
-		t.Errorf("a watch without observation: %v", err)
+		t.Errorf("a watch of records: %v", err)
 	}
-	bystander.Stop()
+	records.Stop()
 	if diff := cmp.Diff(map[string]int{"": 1, "team-a": 1}, open()); diff != "" {
 		t.Error(diff)
 	}
@@ -166,4 +166,31 @@ func TestWatches_KeepInterestWhileTheyAreOpen(t *testing.T) {
 	if diff := cmp.Diff(map[string]int{"": 0, "team-a": 0}, open()); diff != "" {
 		t.Error(diff)
 	}
+}
+
+func TestRecordsOnly_LeavesOutWhatIsDiscovered(t *testing.T) {
+	t.Parallel()
+	f := startNets(t, nil, newFakeNets("a"))
+	create(t, f.nets, using("team-a", "mine", "n0"))
+	for _, id := range []string{"n1", "n2"} {
+		f.observe(id, net{project: "a", phase: "1"})
+	}
+	ctx := WithRecordsOnly(t.Context())
+	w, err := f.nets.Watch(ctx, "/nets", everything())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Stop()
+	if got := names(listAs(ctx, t, f.nets, everything())); got != "mine" {
+		t.Errorf("list: %s", got)
+	}
+	if page := listAs(ctx, t, f.nets, paged(1, "")); names(page) != "mine" || page.Continue != "" || page.RemainingItemCount != nil {
+		t.Errorf("a page: %s, %q, %v", names(page), page.Continue, page.RemainingItemCount)
+	}
+	expectEvents(t, w, "ADDED mine")
+	f.observe("n1", net{project: "a", phase: "2"})
+	f.observe("n3", net{project: "a", phase: "1"})
+	// The record takes the place of what was discovered.
+	create(t, f.nets, using("team-a", "other", "n1"))
+	expectEvents(t, w, "ADDED other 2")
 }

@@ -50,7 +50,7 @@ func (s *Store) GetList(ctx context.Context, key string, opts apistorage.ListOpt
 	if err != nil {
 		return err
 	}
-	p := page{prefix: key, start: continueKey, limit: opts.Predicate.Limit, items: items, listing: listingOf(ctx), encodings: s.backend.encodings, filter: s.namespaceFilter(ctx).memoized()}
+	p := page{prefix: key, start: continueKey, limit: opts.Predicate.Limit, items: items, listing: listingOf(ctx), encodings: s.backend.encodings, filter: s.namespaceFilter(ctx).memoized(), recordsOnly: s.leavesOutDiscovered(ctx)}
 	if key == s.prefix && p.start == "" && p.limit == 0 && opts.Predicate.Empty() && p.filter.visible == nil {
 		p.grow(t.Len())
 	}
@@ -125,7 +125,7 @@ func (s *Store) continuation(t *tree, revision uint64, p *page, opts apistorage.
 	var count int64
 	if opts.Predicate.Empty() {
 		ascend(t, p.prefix, p.start, func(e *entry) bool {
-			if p.filter.shows(e.key) {
+			if p.shows(e) {
 				count++
 			}
 			return true
@@ -143,6 +143,7 @@ type page struct {
 	listing       *Listing // of items, in place of them; may be nil
 	encodings     *encodingCache
 	filter        namespaceFilter
+	recordsOnly   bool
 
 	last string // the last key that was visited
 	more bool   // there are keys after it that are shown
@@ -160,7 +161,7 @@ func (p *page) fill(ctx context.Context, t *tree, pred *apistorage.SelectionPred
 			return false
 		}
 		if p.limit > 0 && int64(p.len()) >= p.limit {
-			p.more = p.filter.shows(e.key)
+			p.more = p.shows(e)
 			return !p.more
 		}
 		var ok bool
@@ -170,9 +171,13 @@ func (p *page) fill(ctx context.Context, t *tree, pred *apistorage.SelectionPred
 	return err
 }
 
+func (p *page) shows(e *entry) bool {
+	return (e.rec != nil || !p.recordsOnly) && p.filter.shows(e.key)
+}
+
 func (p *page) add(e *entry, pred *apistorage.SelectionPredicate) (bool, error) {
 	p.last = e.key
-	if matched, err := pred.Matches(e.obj); err != nil || !matched || !p.filter.shows(e.key) {
+	if matched, err := pred.Matches(e.obj); err != nil || !matched || !p.shows(e) {
 		return true, nil
 	}
 	if p.listing != nil {

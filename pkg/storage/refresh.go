@@ -38,16 +38,21 @@ type readOf struct {
 	consistent bool
 }
 
-type withoutObservationKey struct{}
+type recordsOnlyKey struct{}
 
-// WithoutObservation makes lists and watches of resources with a Kind show what is known, wait for
-// no observation, and keep nothing observed.
-func WithoutObservation(ctx context.Context) context.Context {
-	return context.WithValue(ctx, withoutObservationKey{}, true)
+// WithRecordsOnly makes lists and watches of resources with a Kind leave out what is discovered,
+// and have nothing observed.
+func WithRecordsOnly(ctx context.Context) context.Context {
+	return context.WithValue(ctx, recordsOnlyKey{}, true)
 }
 
-// IsWithoutObservation returns whether the context is one of WithoutObservation.
-func IsWithoutObservation(ctx context.Context) bool { return ctx.Value(withoutObservationKey{}) != nil }
+// IsRecordsOnly returns whether the context is one of WithRecordsOnly.
+func IsRecordsOnly(ctx context.Context) bool { return ctx.Value(recordsOnlyKey{}) != nil }
+
+// leavesOutDiscovered returns whether a list or watch leaves out what is discovered.
+func (s *Store) leavesOutDiscovered(ctx context.Context) bool {
+	return s.kind != "" && IsRecordsOnly(ctx)
+}
 
 // selectsRecordsOnly returns whether a predicate selects nothing that is discovered.
 func (s *Store) selectsRecordsOnly(p *apistorage.SelectionPredicate) bool {
@@ -64,7 +69,7 @@ func (s *Store) selectsRecordsOnly(p *apistorage.SelectionPredicate) bool {
 // answer, whatever state was requested.
 func (s *Store) awaitObserved(ctx context.Context, r readOf) error {
 	f := s.refresher()
-	if f == nil || !r.consistent && s.kind == "" || s.kind != "" && IsWithoutObservation(ctx) {
+	if f == nil || !r.consistent && s.kind == "" || s.leavesOutDiscovered(ctx) {
 		return nil
 	}
 	scope := s.scope(r)
@@ -176,7 +181,7 @@ func (s *Store) place(r readOf) Scope {
 
 // watching has what a watch shows kept observed until stop is called.
 func (s *Store) watching(ctx context.Context, r readOf) (stop func()) {
-	if keeper, ok := s.refresher().(InterestKeeper); ok && s.kind != "" && !r.recordsOnly && !IsWithoutObservation(ctx) {
+	if keeper, ok := s.refresher().(InterestKeeper); ok && s.kind != "" && !r.recordsOnly && !IsRecordsOnly(ctx) {
 		return keeper.Watching(s.place(r))
 	}
 	return func() {}

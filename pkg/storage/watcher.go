@@ -10,7 +10,6 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	apistorage "k8s.io/apiserver/pkg/storage"
 	utilflowcontrol "k8s.io/apiserver/pkg/util/flowcontrol"
@@ -39,6 +38,7 @@ type watcher struct {
 	pred       apistorage.SelectionPredicate
 	all        bool // pred selects everything
 	filter     namespaceFilter
+	records    bool            // and nothing that is discovered
 	visibility Visibility      // nil if it never ends
 	invisible  <-chan struct{} // closed when the visibility has ended
 	bookmarks  bool
@@ -65,6 +65,7 @@ func newWatcher(ctx context.Context, s *Store, key string, opts apistorage.ListO
 		recursive: opts.Recursive,
 		pred:      opts.Predicate,
 		filter:    s.namespaceFilter(ctx),
+		records:   s.leavesOutDiscovered(ctx),
 		all:       opts.Predicate.Empty() && (opts.Predicate.ShardSelector == nil || opts.Predicate.ShardSelector.Empty()),
 		bookmarks: opts.Predicate.AllowWatchBookmarks || opts.ProgressNotify,
 		results:   make(chan watch.Event, watchBuffer),
@@ -124,7 +125,7 @@ func (w *watcher) sendInitial() bool {
 	if w.initial != nil {
 		sent := true
 		visit := func(e *entry) bool {
-			if w.selects(e.obj) && w.filter.shows(e.key) {
+			if w.selects(e) && w.filter.shows(e.key) {
 				event := e.cacheable(w.store.backend.encodings)
 				event.kept.Store(true)
 				sent = w.sendObject(watch.Added, event)
@@ -210,8 +211,8 @@ func (w *watcher) deliver(e *event) bool {
 	if w.recursive && !strings.HasPrefix(e.key, w.key) || !w.recursive && e.key != w.key {
 		return true
 	}
-	was := e.prev != nil && w.selects(e.prev.obj)
-	is := e.next != nil && w.selects(e.next.obj)
+	was := e.prev != nil && w.selects(e.prev)
+	is := e.next != nil && w.selects(e.next)
 	switch {
 	case !was && !is || !w.filter.shows(e.key):
 		return true
@@ -223,11 +224,14 @@ func (w *watcher) deliver(e *event) bool {
 	return w.sendObject(watch.Deleted, e.asDeleted(w.store.versioned, w.store.backend.encodings))
 }
 
-func (w *watcher) selects(obj runtime.Object) bool {
+func (w *watcher) selects(e *entry) bool {
+	if w.records && e.rec == nil {
+		return false
+	}
 	if w.all {
 		return true
 	}
-	matched, err := w.pred.Matches(obj)
+	matched, err := w.pred.Matches(e.obj)
 	return err == nil && matched
 }
 
