@@ -3,6 +3,8 @@
 package projection
 
 import (
+	"encoding/json"
+	"reflect"
 	"testing"
 	"time"
 
@@ -286,4 +288,48 @@ func BenchmarkNetworkProjector_Discovered(b *testing.B) {
 	for b.Loop() {
 		p.Discovered(networkIn(projectA, n.ID))
 	}
+}
+
+// What is of another project is not in what is shown of its shared network, whatever fields a
+// network comes to have.
+func TestNetworkProjector_DisclosesNothingOfOtherProjects(t *testing.T) {
+	t.Parallel()
+	const secret = "of-project-a"
+	f := newTenants(t)
+	n := &metal.Network{}
+	v := reflect.ValueOf(n).Elem()
+	for i := range v.NumField() {
+		switch field := v.Field(i); field.Kind() {
+		case reflect.String:
+			field.SetString(secret)
+		case reflect.Int64:
+			field.SetInt(424242)
+		case reflect.Map:
+			field.Set(reflect.MakeMap(field.Type()))
+			if field.Type().Elem().Kind() == reflect.String {
+				field.SetMapIndex(reflect.ValueOf(secret), reflect.ValueOf(secret))
+			}
+		case reflect.Slice, reflect.Bool, reflect.Struct:
+		default:
+			t.Fatalf("field %s is of a kind that this test does not know", v.Type().Field(i).Name)
+		}
+	}
+	n.ID, n.Partition, n.Shared = "net-1", "fra-01", true
+	for _, key := range []string{metal.TagUID, metal.TagNamespace, metal.TagName, metal.TagCluster} {
+		n.Labels[key] = secret
+	}
+	f.facts.networks[n.ID] = n
+	p := NewNetworkProjector(f.source)
+	cluster := &infrastructure.MetalStackCluster{ObjectMeta: inNamespace(namespaceA, secret, secret)}
+	cluster.Status.Allocation = &infrastructure.ClusterAllocation{AllocationState: infrastructure.AllocationState{Phase: infrastructure.AllocationAllocated}, NetworkID: n.ID}
+	records := recordsBy{}
+	records.add(NewClusterProjector(f.source), cluster)
+	p.SetHolders(records.of)
+
+	obj, _ := p.Discovered(networkIn(projectB, n.ID))
+	require.NotNil(t, obj)
+	shown, err := json.Marshal(obj)
+	require.NoError(t, err)
+	require.NotContains(t, string(shown), secret)
+	require.NotContains(t, string(shown), "424242")
 }
