@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -35,7 +35,7 @@ func (readOnly) Project(record, _ runtime.Object) runtime.Object { return record
 // discoveredMeta is the metadata of an object that shows what has no record; false if its
 // id is no name of an object. A different identity is a different object.
 func discoveredMeta(kind metal.RefKind, namespace, name, identity string, created time.Time) (metav1.ObjectMeta, bool) {
-	if name == "" || len(path.IsValidPathSegmentName(name)) > 0 {
+	if name == "" || len(content.IsPathSegmentName(name)) > 0 {
 		logUnnameable(kind, name)
 		return metav1.ObjectMeta{}, false
 	}
