@@ -53,7 +53,7 @@ func newHarness(t *testing.T, k kind, standalone bool, objects ...client.Object)
 	h := &harness{
 		t: t,
 		api: fake.NewClientBuilder().WithScheme(scheme).WithRESTMapper(mapperOf(scheme)).WithObjects(objects...).
-			WithStatusSubresource(clusters.object(), machines.object(), firewalls.object(), &clusterv1.Cluster{}).Build(),
+			WithStatusSubresource(clusters.object(), machines.object(), firewalls.object(), networks.object(), ips.object(), &clusterv1.Cluster{}).Build(),
 		clock:  clocktesting.NewFakeClock(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)),
 		events: events.NewFakeRecorder(1000),
 	}
@@ -192,6 +192,10 @@ func with(phase v1alpha4.AllocationPhase) func(client.Object) {
 			o.Status.Allocation = &v1alpha4.MachineAllocation{AllocationState: state}
 		case *v1alpha4.MetalStackFirewall:
 			o.Status.Allocation = &v1alpha4.MachineAllocation{AllocationState: state}
+		case *v1alpha4.MetalStackNetwork:
+			o.Status.Allocation = &v1alpha4.NetworkAllocation{AllocationState: state}
+		case *v1alpha4.MetalStackIP:
+			o.Status.Allocation = &v1alpha4.IPAllocation{AllocationState: state}
 		}
 	}
 }

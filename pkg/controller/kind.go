@@ -43,7 +43,23 @@ var (
 		object: func() metalObject { return &v1alpha4.MetalStackFirewall{} },
 		list:   func() client.ObjectList { return &v1alpha4.MetalStackFirewallList{} },
 	}
+	networks = kind{
+		name: "network", kind: "MetalStackNetwork", resource: "metalstacknetworks", finalizer: infrastructure.NetworkFinalizer,
+		object: func() metalObject { return &v1alpha4.MetalStackNetwork{} },
+		list:   func() client.ObjectList { return &v1alpha4.MetalStackNetworkList{} },
+	}
+	ips = kind{
+		name: "ip", kind: "MetalStackIP", resource: "metalstackips", finalizer: infrastructure.IPFinalizer,
+		object: func() metalObject { return &v1alpha4.MetalStackIP{} },
+		list:   func() client.ObjectList { return &v1alpha4.MetalStackIPList{} },
+	}
 )
+
+// metalKinds are the kinds whose objects hold metal.
+var metalKinds = []kind{clusters, machines, firewalls, networks, ips}
+
+// isClaim is whether the objects of a kind hold one network or address, for themselves.
+func (k kind) isClaim() bool { return k.name == networks.name || k.name == ips.name }
 
 // allocationOf returns how far the object's allocation has got; the zero
 // state if it has not begun.
@@ -61,6 +77,14 @@ func allocationOf(obj client.Object) v1alpha4.AllocationState {
 		if a := o.Status.Allocation; a != nil {
 			return a.AllocationState
 		}
+	case *v1alpha4.MetalStackNetwork:
+		if a := o.Status.Allocation; a != nil {
+			return a.AllocationState
+		}
+	case *v1alpha4.MetalStackIP:
+		if a := o.Status.Allocation; a != nil {
+			return a.AllocationState
+		}
 	}
 	return v1alpha4.AllocationState{}
 }
@@ -74,6 +98,10 @@ func deletionOf(obj client.Object) *v1alpha4.Deletion {
 	case *v1alpha4.MetalStackMachine:
 		return o.Status.Deletion
 	case *v1alpha4.MetalStackFirewall:
+		return o.Status.Deletion
+	case *v1alpha4.MetalStackNetwork:
+		return o.Status.Deletion
+	case *v1alpha4.MetalStackIP:
 		return o.Status.Deletion
 	}
 	return nil
@@ -107,6 +135,14 @@ func metalIDs(obj client.Object) []any {
 		if a := o.Status.Allocation; a != nil {
 			return []any{"machineID", a.MachineID}
 		}
+	case *v1alpha4.MetalStackNetwork:
+		if a := o.Status.Allocation; a != nil {
+			return []any{"network", a.NetworkID}
+		}
+	case *v1alpha4.MetalStackIP:
+		if a := o.Status.Allocation; a != nil {
+			return []any{"address", a.Address}
+		}
 	}
 	return nil
 }
@@ -127,6 +163,14 @@ func describeMetal(obj client.Object) string {
 	case *v1alpha4.MetalStackFirewall:
 		if a := o.Status.Allocation; a != nil {
 			return "machine " + a.MachineID
+		}
+	case *v1alpha4.MetalStackNetwork:
+		if a := o.Status.Allocation; a != nil {
+			return "network " + a.NetworkID
+		}
+	case *v1alpha4.MetalStackIP:
+		if a := o.Status.Allocation; a != nil {
+			return "address " + a.Address
 		}
 	}
 	return "nothing"

@@ -68,14 +68,15 @@ func (r *reconciliation) handleReleaseError(ctx context.Context, err error) (wai
 	if ctx.Err() != nil {
 		return wait{}, ctx.Err()
 	}
-	if isInFlight(err) && retryAfter(err) == 0 {
+	inUse := apierrors.HasStatusCause(err, infrastructure.ReasonInUse)
+	if isInFlight(err) && retryAfter(err) == 0 && !inUse {
 		ctrl.LoggerFrom(ctx).V(1).Info("Release in flight", "err", err)
 		return wait{reason: infrastructure.ReasonReleasing, message: "a call is in flight", requeueAfter: inFlightRequeue}, nil
 	}
 	again := r.states.recordRefusal(r.request, retryAfter(err))
 	ctrl.LoggerFrom(ctx).Info("Release refused", "err", err, "retryAfter", again.String())
 	reason := infrastructure.ReasonReleaseRefused
-	for _, cause := range []string{infrastructure.ReasonMetalAPIUnavailable, infrastructure.ReasonMarkedBeforeTakeover} {
+	for _, cause := range []string{infrastructure.ReasonMetalAPIUnavailable, infrastructure.ReasonMarkedBeforeTakeover, infrastructure.ReasonInUse} {
 		if apierrors.HasStatusCause(err, metav1.CauseType(cause)) {
 			reason = cause
 		}
@@ -92,6 +93,10 @@ func isReleased(obj client.Object) bool {
 	case *v1alpha4.MetalStackMachine:
 		return !o.Status.Allocation.HasMetal()
 	case *v1alpha4.MetalStackFirewall:
+		return !o.Status.Allocation.HasMetal()
+	case *v1alpha4.MetalStackNetwork:
+		return !o.Status.Allocation.HasMetal()
+	case *v1alpha4.MetalStackIP:
 		return !o.Status.Allocation.HasMetal()
 	}
 	return true

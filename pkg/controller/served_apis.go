@@ -110,7 +110,7 @@ func checkServed(mapper meta.RESTMapper, options Options) error {
 		return nil
 	}
 	var errs []error
-	for _, k := range []kind{clusters, machines, firewalls} {
+	for _, k := range metalKinds {
 		errs = append(errs, need(v1alpha4.SchemeGroupVersion.WithKind(k.kind),
 			"metalstack-apiserver must run, and its APIService be available (kubectl get apiservices)"))
 	}

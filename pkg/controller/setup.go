@@ -8,12 +8,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -33,7 +35,8 @@ type Options struct {
 	// the objects to reconcile have; empty: all of them.
 	WatchFilter string
 	// Clusters, Machines and Firewalls are how many objects of a kind are worked
-	// on at a time. An allocation takes the metal-api seconds.
+	// on at a time, Firewalls also of networks and addresses each. An allocation takes the
+	// metal-api seconds.
 	Clusters, Machines, Firewalls int
 	// LoadBalancerGracePeriod is how long a control plane machine keeps its metal
 	// after it was deleted, so that load balancers can remove it.
@@ -69,6 +72,13 @@ func NewScheme() (*runtime.Scheme, error) {
 	return scheme, nil
 }
 
+// CacheByObject says what of a kind is cached, if that is not all: networks and addresses that are
+// not claims are discovered, and are not reconciled.
+func CacheByObject() map[client.Object]cache.ByObject {
+	managed := cache.ByObject{Field: fields.OneTermEqualSelector("status.managed", "true")}
+	return map[client.Object]cache.ByObject{networks.object(): managed, ips.object(): managed}
+}
+
 // Setup adds the reconcilers of all kinds to a manager that has NewScheme's.
 func Setup(mgr ctrl.Manager, options Options) error {
 	registerRemediationMetrics()
@@ -94,7 +104,7 @@ func Setup(mgr ctrl.Manager, options Options) error {
 	}
 	metal := restAllocationClient{clients.InfrastructureV1alpha4().RESTClient()}
 
-	for _, k := range []kind{clusters, machines, firewalls} {
+	for _, k := range metalKinds {
 		r := newReconciler(k, options)
 		r.cached, r.live, r.allocations = mgr.GetClient(), live, metal
 		r.newMapper = func() (meta.RESTMapper, error) {

@@ -35,6 +35,9 @@ func (r *reconciler) addWatches(mgr ctrl.Manager, b *builder.Builder) error {
 		}
 		return nil
 	}
+	if r.kind.isClaim() {
+		return r.watchClusters(mgr, b)
+	}
 	// Machines and firewalls wait for their cluster's network, and machines for
 	// its firewall.
 	b.Watches(clusters.object(), handler.EnqueueRequestsFromMapFunc(r.requestsForMembers))
@@ -44,6 +47,17 @@ func (r *reconciler) addWatches(mgr ctrl.Manager, b *builder.Builder) error {
 		// A firewall that goes with its cluster waits for the machines.
 		b.Watches(machines.object(), handler.EnqueueRequestsFromMapFunc(r.requestsForMembers), builder.WithPredicates(deleteEvents))
 	}
+	if err := r.watchClusters(mgr, b); err != nil {
+		return err
+	}
+	if r.kind.name == machines.name && !r.options.Standalone {
+		b.Watches(&clusterv1.Machine{}, handler.EnqueueRequestsFromMapFunc(util.MachineToInfrastructureMapFunc(gvk)))
+	}
+	return nil
+}
+
+// watchClusters says that a Cluster, which may be paused, wakes the objects with its label.
+func (r *reconciler) watchClusters(mgr ctrl.Manager, b *builder.Builder) error {
 	if r.options.Standalone {
 		return nil
 	}
@@ -52,9 +66,6 @@ func (r *reconciler) addWatches(mgr ctrl.Manager, b *builder.Builder) error {
 		return err
 	}
 	b.Watches(&clusterv1.Cluster{}, handler.EnqueueRequestsFromMapFunc(toMembers))
-	if r.kind.name == machines.name {
-		b.Watches(&clusterv1.Machine{}, handler.EnqueueRequestsFromMapFunc(util.MachineToInfrastructureMapFunc(gvk)))
-	}
 	return nil
 }
 

@@ -25,8 +25,8 @@ const (
 
 // kinds are the kinds with a marker.
 var kinds = []string{
-	"MetalStackCluster", "MetalStackClusterTemplate", "MetalStackFirewall", "MetalStackMachine", "MetalStackMachineTemplate",
-	"MetalStackRemediation", "MetalStackRemediationTemplate",
+	"MetalStackCluster", "MetalStackClusterTemplate", "MetalStackFirewall", "MetalStackIP", "MetalStackMachine", "MetalStackMachineTemplate",
+	"MetalStackNetwork", "MetalStackRemediation", "MetalStackRemediationTemplate",
 }
 
 // plural is the plural of a kind, as Cluster API forms it.

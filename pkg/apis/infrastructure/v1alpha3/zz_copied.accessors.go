@@ -37,3 +37,19 @@ func (f *MetalStackFirewall) GetConditions() []metav1.Condition { return f.Statu
 func (f *MetalStackFirewall) SetConditions(conditions []metav1.Condition) {
 	f.Status.Conditions = conditions
 }
+
+// GetConditions returns the conditions, for Cluster API's utilities.
+func (n *MetalStackNetwork) GetConditions() []metav1.Condition { return n.Status.Conditions }
+
+// SetConditions replaces the conditions.
+func (n *MetalStackNetwork) SetConditions(conditions []metav1.Condition) {
+	n.Status.Conditions = conditions
+}
+
+// GetConditions returns the conditions, for Cluster API's utilities.
+func (i *MetalStackIP) GetConditions() []metav1.Condition { return i.Status.Conditions }
+
+// SetConditions replaces the conditions.
+func (i *MetalStackIP) SetConditions(conditions []metav1.Condition) {
+	i.Status.Conditions = conditions
+}

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/validation"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/references"
 )
@@ -25,7 +26,7 @@ type (
 )
 
 // Kind returns what addresses do differently from other kinds.
-func Kind(_ *references.Validator) *registry.Kind[*object, spec, status] {
+func Kind(checks *references.Validator) *registry.Kind[*object, spec, status] {
 	return &registry.Kind[*object, spec, status]{
 		Plural: Resource, Singular: "metalstackip", ShortNames: []string{"msip"},
 		OutsideClusterAPI: true,
@@ -41,16 +42,30 @@ func Kind(_ *references.Validator) *registry.Kind[*object, spec, status] {
 				o.Spec.Address = cmp.Or(o.Spec.Address, old.Spec.Address)
 			}
 		},
-		Validate:       func(context.Context, *object) field.ErrorList { return nil },
-		ValidateUpdate: func(context.Context, *object, *object) field.ErrorList { return nil },
+		Validate: func(_ context.Context, o *object) field.ErrorList { return validation.ValidateIP(o) },
+		ValidateUpdate: func(_ context.Context, o, old *object) field.ErrorList {
+			return validation.ValidateIPUpdate(o, old)
+		},
+		ValidateReferences: func(ctx context.Context, o, old *object) field.ErrorList {
+			return validateReferences(ctx, checks, o, old)
+		},
 		MergeStatus: func(s *status, submitted status) {
 			begun := s.Allocation != nil && s.Allocation.Phase != ""
 			s.Conditions = registry.MergeConditions(s.Conditions, submitted.Conditions, begun)
 		},
-		ValidateStatusUpdate: func(*object, *object) field.ErrorList { return nil },
+		ValidateStatusUpdate: validation.ValidateIPStatusUpdate,
 		ReadOnlyStatusFields: []string{"ready", "managed", "address", "networkID", "displayName", "description", "type", "users", "allocation", "deletion"},
 		SelectableFields:     selectableFields,
 		DeleteSelector:       registry.ManagedClaimSelector,
 		Columns:              columns(),
 	}
+}
+
+func validateReferences(ctx context.Context, checks *references.Validator, o, old *object) field.ErrorList {
+	c, path, s, before := checks.Begin(ctx, o.Namespace), field.NewPath("spec"), &o.Spec, &old.Spec
+	c.Network(path.Child("networkID"), s.NetworkID, before.NetworkID)
+	if len(c.Errors()) == 0 {
+		c.Address(path.Child("address"), s.Address, before.Address, s.NetworkID)
+	}
+	return c.Errors()
 }

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/validation"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/references"
 )
@@ -25,7 +26,7 @@ type (
 )
 
 // Kind returns what networks do differently from other kinds.
-func Kind(_ *references.Validator) *registry.Kind[*object, spec, status] {
+func Kind(checks *references.Validator) *registry.Kind[*object, spec, status] {
 	return &registry.Kind[*object, spec, status]{
 		Plural: Resource, Singular: "metalstacknetwork", ShortNames: []string{"msnet"},
 		OutsideClusterAPI: true,
@@ -41,16 +42,35 @@ func Kind(_ *references.Validator) *registry.Kind[*object, spec, status] {
 				o.Spec.NetworkID = cmp.Or(o.Spec.NetworkID, old.Spec.NetworkID)
 			}
 		},
-		Validate:       func(context.Context, *object) field.ErrorList { return nil },
-		ValidateUpdate: func(context.Context, *object, *object) field.ErrorList { return nil },
+		Validate: func(ctx context.Context, o *object) field.ErrorList {
+			errs := validation.ValidateNetwork(o)
+			if !registry.IsMoved(ctx) {
+				errs = append(errs, validation.ValidateOneClaimedNetwork(o)...)
+			}
+			return errs
+		},
+		ValidateUpdate: func(_ context.Context, o, old *object) field.ErrorList {
+			return validation.ValidateNetworkUpdate(o, old)
+		},
+		ValidateReferences: func(ctx context.Context, o, old *object) field.ErrorList {
+			return validateReferences(ctx, checks, o, old)
+		},
 		MergeStatus: func(s *status, submitted status) {
 			begun := s.Allocation != nil && s.Allocation.Phase != ""
 			s.Conditions = registry.MergeConditions(s.Conditions, submitted.Conditions, begun)
 		},
-		ValidateStatusUpdate: func(*object, *object) field.ErrorList { return nil },
+		ValidateStatusUpdate: validation.ValidateNetworkStatusUpdate,
 		ReadOnlyStatusFields: []string{"ready", "managed", "networkID", "displayName", "description", "type", "partition", "prefixes", "destinationPrefixes", "nat", "vrf", "parentNetworkID", "availableIPs", "usedIPs", "users", "allocation", "deletion"},
 		SelectableFields:     selectableFields,
 		DeleteSelector:       registry.ManagedClaimSelector,
 		Columns:              columns(),
 	}
+}
+
+func validateReferences(ctx context.Context, checks *references.Validator, o, old *object) field.ErrorList {
+	c, path, s, before := checks.Begin(ctx, o.Namespace), field.NewPath("spec"), &o.Spec, &old.Spec
+	c.Partition(path.Child("partition"), s.Partition, before.Partition)
+	c.PrivateNetwork(path.Child("networkID"), s.NetworkID, before.NetworkID)
+	c.PrivateNetworkSpec(path.Child("addresses"), s.Addresses, before.Addresses, s.Partition, before.Partition)
+	return c.Errors()
 }
