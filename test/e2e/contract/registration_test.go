@@ -31,7 +31,7 @@ var definitions = schema.GroupVersionResource{Group: "apiextensions.k8s.io", Ver
 var markers = map[string]string{
 	"metalstackclusters": "MetalStackCluster", "metalstackclustertemplates": "MetalStackClusterTemplate",
 	"metalstackmachines": "MetalStackMachine", "metalstackmachinetemplates": "MetalStackMachineTemplate",
-	"metalstackfirewalls":    "MetalStackFirewall",
+	"metalstackfirewalls": "MetalStackFirewall", "metalstackips": "MetalStackIP", "metalstacknetworks": "MetalStackNetwork",
 	"metalstackremediations": "MetalStackRemediation", "metalstackremediationtemplates": "MetalStackRemediationTemplate",
 }
 

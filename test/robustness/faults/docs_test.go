@@ -40,6 +40,7 @@ func TestDocs_EveryRowOfTheProtocolIsTried(t *testing.T) {
 	require.NoError(t, err)
 	_, steps, _ := strings.Cut(string(text), "## Steps")
 	steps, _, _ = strings.Cut(steps, "\n## ")
+	steps, _, _ = strings.Cut(steps, "\n### Claims") // pkg/allocation tries their steps
 	missed := map[string]bool{}
 	for row := range protocolRows {
 		missed[row] = true
