@@ -7,22 +7,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
-
-// recordsAsTheyAre is a projector that shows records without metal.
-type recordsAsTheyAre struct{}
-
-func (recordsAsTheyAre) Refs(runtime.Object) []metal.Ref { return nil }
-func (recordsAsTheyAre) Project(record, _ runtime.Object) runtime.Object {
-	return record.DeepCopyObject()
-}
-func (recordsAsTheyAre) Strip(runtime.Object)                               {}
-func (recordsAsTheyAre) Discovered(metal.Ref) (runtime.Object, []metal.Ref) { return nil, nil }
 
 func (env *environment) network(name string, spec ...func(*infrastructure.MetalStackNetwork)) *infrastructure.MetalStackNetwork {
 	n := &infrastructure.MetalStackNetwork{

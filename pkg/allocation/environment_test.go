@@ -68,8 +68,8 @@ func newEnvironment(t testing.TB) *environment {
 	env.machines = newMemRecords[*infrastructure.MetalStackMachine](machineResource, projection.NewMachineProjector(source))
 	env.firewalls = newMemRecords[*infrastructure.MetalStackFirewall](firewallResource, projection.NewFirewallProjector(source))
 	env.clusters = newMemRecords[*infrastructure.MetalStackCluster](clusterResource, projection.NewClusterProjector(source))
-	env.networks = newMemRecords[*infrastructure.MetalStackNetwork](networkResource, recordsAsTheyAre{})
-	env.ips = newMemRecords[*infrastructure.MetalStackIP](ipResource, recordsAsTheyAre{})
+	env.networks = newMemRecords[*infrastructure.MetalStackNetwork](networkResource, projection.NewNetworkProjector(source))
+	env.ips = newMemRecords[*infrastructure.MetalStackIP](ipResource, projection.NewIPProjector(source))
 	env.p = env.newProtocol()
 	return env
 }
