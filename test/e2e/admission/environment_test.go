@@ -49,6 +49,7 @@ type environment struct {
 func TestAdmission(t *testing.T) {
 	t.Parallel()
 	tests := map[string]func(*space){
+		"Documentation_HasValidExamples":          documentationHasValidExamples,
 		"Policy_DeniesEveryKindAndVerb":           policyDeniesEveryKindAndVerb,
 		"Policy_WarnsAndIsAudited":                policyWarnsAndIsAudited,
 		"Policy_ReadsParametersThatAreGranted":    policyReadsParametersThatAreGranted,

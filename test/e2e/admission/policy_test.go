@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -33,6 +34,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/admission"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework/build"
 	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
@@ -50,6 +52,21 @@ var examples = map[string]runtime.Object{
 	"metalstackremediationtemplates": &v1alpha4.MetalStackRemediationTemplate{},
 	"metalstacknetworks":             &v1alpha4.MetalStackNetwork{Spec: v1alpha4.MetalStackNetworkSpec{Partition: simulator.DefaultPartition}},
 	"metalstackips":                  &v1alpha4.MetalStackIP{Spec: v1alpha4.MetalStackIPSpec{NetworkID: simulator.InternetNetwork}},
+}
+
+var exampleBlock = regexp.MustCompile("(?s)```yaml\n(.*?)```")
+
+func documentationHasValidExamples(s *space) {
+	page, err := os.ReadFile(filepath.Join(build.Root(), "docs", "admission.md"))
+	require.NoError(s.t, err)
+	blocks := exampleBlock.FindAllSubmatch(page, -1)
+	require.Len(s.t, blocks, 2)
+	for i, block := range blocks {
+		file := filepath.Join(s.t.TempDir(), fmt.Sprintf("%d.yaml", i))
+		require.NoError(s.t, os.WriteFile(file, block[1], 0o600))
+		_, stderr, err := s.Kubectl(s.t, s.Admin(), "apply", "--dry-run=server", "-f", file)
+		require.NoError(s.t, err, stderr)
+	}
 }
 
 // written are the resources that clients create, with the verbs of each and of its status.
