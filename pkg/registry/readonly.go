@@ -5,7 +5,7 @@ package registry
 import (
 	"context"
 
-	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -107,12 +107,12 @@ func (r *ReadOnlyREST) Get(ctx context.Context, name string, options *metav1.Get
 }
 
 // List shows what the user may see.
-func (r *ReadOnlyREST) List(ctx context.Context, options *internalversion.ListOptions) (runtime.Object, error) {
+func (r *ReadOnlyREST) List(ctx context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
 	return r.list(ctx, options)
 }
 
 // Watch shows what the user may see, until that changes.
-func (r *ReadOnlyREST) Watch(ctx context.Context, options *internalversion.ListOptions) (watch.Interface, error) {
+func (r *ReadOnlyREST) Watch(ctx context.Context, options *metainternalversion.ListOptions) (watch.Interface, error) {
 	return r.watch(ctx, options)
 }
 

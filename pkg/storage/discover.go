@@ -3,8 +3,9 @@
 package storage
 
 import (
+	"strings"
+
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
@@ -92,10 +93,15 @@ func (c *changeSet) propagate() {
 	}
 }
 
+// isPathSegment returns whether a name can be that of an object, in its URL and in its key.
+func isPathSegment(name string) bool {
+	return name != "" && name != "." && name != ".." && !strings.ContainsAny(name, "/%")
+}
+
 // keyOf is the key of an object that is shown without a record.
 func (s *Store) keyOf(obj runtime.Object) (string, bool) {
 	m, err := meta.Accessor(obj)
-	if err != nil || len(path.ValidatePathSegmentName(m.GetName(), false)) > 0 || s.clusterScoped != (m.GetNamespace() == "") {
+	if err != nil || !isPathSegment(m.GetName()) || s.clusterScoped != (m.GetNamespace() == "") {
 		return "", false
 	}
 	if s.clusterScoped {
