@@ -32,8 +32,7 @@ type Observer interface {
 	// AllNetworksObserved and AllIPsObserved report whether those of all projects were.
 	AllNetworksObserved() bool
 	AllIPsObserved() bool
-	// Watching has the networks or addresses of a project, or of all if it is empty, observed
-	// until stop is called.
+	// Watching has the networks or addresses of a project observed until stop is called.
 	Watching(kind metal.RefKind, project string) (stop func())
 }
 
@@ -165,14 +164,14 @@ func (r refresher) Known(scope storage.Scope) bool {
 	return true
 }
 
-// Watching implements storage.InterestKeeper.
+// Watching implements storage.InterestKeeper. Watches of networks and addresses across namespaces
+// do not count: those of the kube-controller-manager's garbage collector are always there.
 func (r refresher) Watching(scope storage.Scope) (stop func()) {
 	switch scope.Kind {
 	case metal.KindPartition, metal.KindSize, metal.KindImage, metal.KindProject:
 		return r.catalogue.Watching(scope.Kind)
 	}
-	project, bound := r.project(scope)
-	if bound || scope.AllNamespaces {
+	if project, bound := r.project(scope); bound {
 		return r.observer.Watching(scope.Kind, project)
 	}
 	return func() {}

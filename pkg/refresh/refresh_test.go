@@ -239,8 +239,11 @@ func TestRefresh_WatchesProjectOfNamespace(t *testing.T) {
 	require.NoError(t, err)
 	o, c := &fakeObserver{}, &fakeCatalogue{}
 	r := New(o, c, bindings).(storage.InterestKeeper)
-	r.Watching(storage.Scope{Kind: metal.KindNetwork, Namespace: "team-b"})()
-	assert.Empty(t, o.watched)
+	for _, scope := range []storage.Scope{{Kind: metal.KindNetwork, Namespace: "team-b"}, {Kind: metal.KindNetwork, AllNamespaces: true}} {
+		stop := r.Watching(scope)
+		assert.Empty(t, o.watched, "%v", scope)
+		stop()
+	}
 	stop := r.Watching(storage.Scope{Kind: metal.KindNetwork, Namespace: "team-a"})
 	assert.Equal(t, []metal.Ref{{Kind: metal.KindNetwork, ID: project}}, o.watched)
 	stop()

@@ -32,14 +32,15 @@ type view struct {
 	cat *catalogue
 	now time.Time
 
-	power power
+	power   power
+	compact bool
 }
 
 // snapshot is what a machine is at the moment. The caller holds the lock.
 func (s *Simulator) snapshot(n *node) view {
 	now := s.clock.Now()
 	s.reportPower(n, now)
-	return view{n: n, m: n.m, ec: n.ec, cat: s.cat, now: now, power: n.power}
+	return view{n: n, m: n.m, ec: n.ec, cat: s.cat, now: now, power: n.power, compact: s.cfg.Compact}
 }
 
 // wire is the machine as JSON has it.
@@ -69,18 +70,27 @@ func (v view) wire(ipmi bool) *wire.Machine {
 
 const lastEventKey = `"last_event_time": "`
 
+// compactEventKey is lastEventKey without indentation.
+const compactEventKey = `"last_event_time":"`
+
 // entry is the machine's JSON as an entry of a list.
 func (v view) entry() []byte {
 	e := v.n.encoded.p.Load()
 	if e == nil || e.m != v.m || e.ec != v.ec || e.cat != v.cat {
-		b, err := json.MarshalIndent(v.wire(false), " ", " ")
+		b, key, err := []byte(nil), lastEventKey, error(nil)
+		if v.compact {
+			key = compactEventKey
+			b, err = json.Marshal(v.wire(false))
+		} else {
+			b, err = json.MarshalIndent(v.wire(false), " ", " ")
+		}
 		if err != nil {
 			panic(err) // wire types always encode
 		}
 		e = &encoded{m: v.m, ec: v.ec, cat: v.cat, head: b}
 		// the key cannot be part of a string: its quotes would be escaped
-		if i := bytes.Index(b, []byte(lastEventKey)); i >= 0 {
-			i += len(lastEventKey)
+		if i := bytes.Index(b, []byte(key)); i >= 0 {
+			i += len(key)
 			e.head, e.tail = b[:i:i], b[i+bytes.IndexByte(b[i:], '"'):]
 		}
 		v.n.encoded.p.Store(e)

@@ -44,10 +44,12 @@ func TestSweep_IntervalGrowsWithFleetNotLoad(t *testing.T) {
 }
 
 // A sweep costs 1 s of a budget of 1 %: as 10,000 machines do of DefaultBudget, but
-// without encoding so many.
+// without encoding so many; lists and finds take as long as those of 2,000.
 func TestBudget_HoldsWhereSweepCostsTwoMinutesIncome(t *testing.T) {
 	const budget = DefaultBudget / 5
-	runTest(t, envConfig{machines: 2_000, costs: true, options: Options{Budget: budget}}, func(t *testing.T, e *env) {
+	runTest(t, envConfig{machines: 200, costs: true, options: Options{Budget: budget}}, func(t *testing.T, e *env) {
+		e.sim.Inject(simulator.Fault{Endpoint: "machine-list", Kind: simulator.FaultLatency, Latency: 900 * time.Millisecond})
+		e.sim.Inject(simulator.Fault{Endpoint: "machine-find", Kind: simulator.FaultLatency, Latency: 162 * time.Millisecond})
 		ids := e.allocate(simulator.ProjectA, 20)
 		for _, id := range ids[:18] {
 			require.NoError(t, e.sim.PhoneHome(id))

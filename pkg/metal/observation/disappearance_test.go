@@ -244,7 +244,7 @@ func TestDisappearance_HalfFleetMissingFromListDoesNotFlap(t *testing.T) {
 		_, _, busy := e.observer.budget.balances()
 		began := time.Now()
 		remove := e.sim.Inject(simulator.Fault{Endpoint: "machine-list", Kind: simulator.FaultTruncatedList, Fraction: 0.5})
-		time.Sleep(3 * time.Minute)
+		time.Sleep(2 * time.Minute)
 		require.Empty(t, e.changed())
 		require.Len(t, e.observer.AllocatedIn(simulator.ProjectA), len(ids))
 		_, _, after := e.observer.budget.balances()

@@ -69,7 +69,7 @@ func TestFocus_ObservesNewlySilentMachines(t *testing.T) {
 }
 
 func TestFocus_ObservesUnchangedMachineLessOften(t *testing.T) {
-	runTest(t, envConfig{machines: 50, costs: true}, func(t *testing.T, e *env) {
+	runTest(t, envConfig{costs: true}, func(t *testing.T, e *env) {
 		e.allocate(simulator.ProjectA, 1)
 		e.run()
 		time.Sleep(time.Minute)

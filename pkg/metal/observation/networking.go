@@ -224,6 +224,13 @@ func (f *facts) notifyNetworking(project string) {
 	}
 }
 
+// notifyPublic notifies of the networks that every project can use.
+func (f *facts) notifyPublic() {
+	for _, id := range slices.Sorted(maps.Keys(f.networking.public)) {
+		f.notify(networkRefs(id, f.networks.entries[id].fact)...)
+	}
+}
+
 // evictNetworking drops networks and addresses that are not referenced, unless they are public,
 // or all of their project were observed and are shown. What of it is dropped is to be observed
 // again before it counts as observed.

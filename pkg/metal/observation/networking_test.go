@@ -50,7 +50,7 @@ func networkIDs(networks []*metal.Network) (ids []string) {
 	return ids
 }
 
-// refuseNetworkLists has the list of all networks answered with 422.
+// refuseNetworkLists has lists of all networks answered with 422.
 func (e *env) refuseNetworkLists() {
 	e.transport.Answer(func(r *http.Request) (*http.Response, error) {
 		if r.URL.Path != "/v1/network/find" {
@@ -243,6 +243,32 @@ func TestRefresh_FailingListOfAllNetworksLeavesThoseOfProject(t *testing.T) {
 	})
 }
 
+// A list of 2,000 networks takes 3.2 s, longer than a read waits: here are fewer, which take
+// as long.
+func TestRefresh_SlowListOfAllNetworksIsWaitedForOnce(t *testing.T) {
+	runTest(t, envConfig{costs: true}, func(t *testing.T, e *env) {
+		own := e.foreignNetwork(simulator.ProjectA)
+		for range 40 {
+			e.foreignNetwork(simulator.ProjectB)
+		}
+		e.sim.SetSlowdown(40)
+		took, err := e.refresh(networksOfA)
+		require.ErrorIs(t, err, metal.ErrTimeout)
+		require.LessOrEqual(t, took, DefaultRefreshTimeout)
+		require.False(t, e.observer.NetworksObserved(simulator.ProjectA))
+		time.Sleep(5 * time.Second)
+		require.True(t, e.observer.NetworksObserved(simulator.ProjectA), "the list went on")
+		_, err = e.refresh(networksOfA)
+		require.NoError(t, err)
+
+		e.sim.ResetCalls()
+		_, err = e.refresh(metal.Scope{AllNetworks: true})
+		require.NoError(t, err, "by gets")
+		require.Zero(t, e.sim.CallsOf("network-find"))
+		require.Contains(t, networkIDs(e.observer.NetworksOf(simulator.ProjectA)), own)
+	})
+}
+
 // What shows shared networks of other projects serves all projects.
 func TestRefresh_FirstReadsOfProjectsShareListOfAllNetworks(t *testing.T) {
 	runTest(t, envConfig{costs: true}, func(t *testing.T, e *env) {
@@ -279,6 +305,7 @@ func TestEvict_KeepsWhatIsShown(t *testing.T) {
 		changed := e.changed()
 		require.Contains(t, changed, metal.Ref{Kind: metal.KindNetwork, ID: network})
 		require.Contains(t, changed, metal.Ref{Kind: metal.KindIP, ID: address})
+		require.Contains(t, changed, metal.Ref{Kind: metal.KindNetwork, ID: simulator.InternetNetwork}, "it is not one of the namespace any more")
 		e.sweep()
 		require.False(t, e.observer.NetworksObserved(simulator.ProjectA) || e.observer.IPsObserved(simulator.ProjectA))
 		require.NotContains(t, networkIDs(e.observer.NetworksOf(simulator.ProjectA)), network)
@@ -315,7 +342,7 @@ func TestInterest_LastsAfterReadAndWhileWatched(t *testing.T) {
 		require.Zero(t, e.callsDuring(10*time.Minute))
 
 		stop := e.observer.Watching(metal.KindIP, simulator.ProjectA)
-		time.Sleep(time.Hour)
+		time.Sleep(2 * interestTime)
 		require.NotZero(t, e.callsDuring(time.Minute))
 		stop()
 		stop()

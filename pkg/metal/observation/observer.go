@@ -259,6 +259,7 @@ func (o *Observer) RelevanceChanged(projects ...string) {
 			}
 			o.facts.notifyNetworking(project)
 		}
+		o.facts.notifyPublic()
 	})
 	if o.HasSynced() {
 		o.requestSweep()

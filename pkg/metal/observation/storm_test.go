@@ -117,8 +117,8 @@ func TestFocus_AllocatingComesBeforeNewlySilent(t *testing.T) {
 }
 
 func TestStorm_ReadsAreRefreshedThroughout(t *testing.T) {
-	runTest(t, envConfig{machines: 400, costs: true}, func(t *testing.T, e *env) {
-		ids := e.install(simulator.ProjectA, 180)
+	runTest(t, envConfig{machines: 200, costs: true}, func(t *testing.T, e *env) {
+		ids := e.install(simulator.ProjectA, 90)
 		e.run()
 		time.Sleep(time.Minute)
 		for _, id := range ids {
@@ -150,7 +150,7 @@ func TestStorm_ReadsAreRefreshedThroughout(t *testing.T) {
 }
 
 func TestObserver_SavesForReadsAtRest(t *testing.T) {
-	runTest(t, envConfig{machines: 100, costs: true}, func(t *testing.T, e *env) {
+	runTest(t, envConfig{machines: 30, costs: true}, func(t *testing.T, e *env) {
 		ids := e.allocate(simulator.ProjectA, 5) // and none of them phones home
 		e.run()
 		time.Sleep(5 * time.Minute)
@@ -163,8 +163,8 @@ func TestObserver_SavesForReadsAtRest(t *testing.T) {
 }
 
 func TestObserver_AbandonedCallIsChargedAndNotRepeatedAtOnce(t *testing.T) {
-	runTest(t, envConfig{machines: 1000, costs: true}, func(t *testing.T, e *env) {
-		e.install(simulator.ProjectA, 300)
+	runTest(t, envConfig{machines: 400, costs: true}, func(t *testing.T, e *env) {
+		e.install(simulator.ProjectA, 120)
 		e.sweep()
 		want := metal.Scope{Project: simulator.ProjectA}
 		_, err := e.refresh(want)
@@ -210,8 +210,8 @@ func TestObserver_AbandonedListIsNotRepeatedAtOnce(t *testing.T) {
 }
 
 func TestRefresh_ForeseenTimeoutIsAnsweredAtOnce(t *testing.T) {
-	runTest(t, envConfig{machines: 1000, costs: true}, func(t *testing.T, e *env) {
-		ids := e.install(simulator.ProjectA, 300)
+	runTest(t, envConfig{machines: 400, costs: true}, func(t *testing.T, e *env) {
+		ids := e.install(simulator.ProjectA, 120)
 		e.sweep()
 		e.sim.SetSlowdown(500) // a get takes 1.75 s
 		for _, want := range []metal.Scope{{Machines: ids[:1]}, {Project: simulator.ProjectA}, {Fleet: true}} {

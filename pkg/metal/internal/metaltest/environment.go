@@ -41,7 +41,7 @@ func Run(t *testing.T, cfg Config, test func(t *testing.T, e *Environment)) {
 		if cfg.Machines == 0 {
 			cfg.Machines = 8
 		}
-		cfg.Simulator.Costs = cfg.Costs
+		cfg.Simulator.Costs, cfg.Simulator.Compact = cfg.Costs, true
 		cfg.Simulator.DataCentre = simulator.DefaultDataCentre(cfg.Machines)
 		sim, err := simulator.New(cfg.Simulator)
 		require.NoError(t, err)
