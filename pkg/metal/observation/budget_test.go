@@ -29,7 +29,7 @@ func (e *env) measure(d time.Duration) (sweeps int, share float64) {
 }
 
 func TestSweep_IntervalGrowsWithFleetNotLoad(t *testing.T) {
-	for _, machines := range []int{50, 200} {
+	for _, machines := range []int{25, 100} {
 		t.Run(strconv.Itoa(machines), func(t *testing.T) {
 			runTest(t, envConfig{machines: machines, costs: true}, func(t *testing.T, e *env) {
 				e.run()
