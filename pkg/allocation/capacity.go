@@ -69,8 +69,8 @@ func (a *machineAllocator) withNumbers(ctx context.Context, err error) error {
 	numbers := ""
 	if noMachineAvailable.MatchString(r.message) {
 		numbers = a.capacityNumbers(ctx)
-	} else if max := quotaReached.FindStringSubmatch(r.message); max != nil {
-		numbers = a.quotaNumbers(ctx, max[1])
+	} else if limit := quotaReached.FindStringSubmatch(r.message); limit != nil {
+		numbers = a.quotaNumbers(ctx, limit[1])
 	}
 	if numbers == "" {
 		return err

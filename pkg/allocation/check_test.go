@@ -375,3 +375,31 @@ func TestLeft_SaysSumsOnly(t *testing.T) {
 	assert.Equal(t, "2"+of, say(reserved(simulator.ProjectA, 2), reserved("x", 2)))
 	assert.Equal(t, "there is no huge in nowhere", env.p.opts.Offers.left(simulator.ProjectA, "nowhere", "huge", nil).String())
 }
+
+func TestDryRun_OfClaimsKnowsWhatIsThere(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	env.withOffers()
+	ctx := WithDryRun(env.context())
+	env.network("network")
+	_, err := env.p.AllocateNetwork(ctx, teamA, "network", nil)
+	require.NoError(t, err)
+	env.network("nowhere", func(n *infrastructure.MetalStackNetwork) { n.Spec.Partition = "nowhere" })
+	_, err = env.p.AllocateNetwork(ctx, teamA, "nowhere", nil)
+	require.ErrorContains(t, err, `spec.partition: Unsupported value: "nowhere"`)
+
+	env.ip("any")
+	_, err = env.p.AllocateIP(ctx, teamA, "any", nil)
+	require.NoError(t, err)
+	address, err := env.sim.AllocateIPFor(simulator.ProjectB, simulator.InternetNetwork, "theirs", nil)
+	require.NoError(t, err)
+	env.ip("taken", namesAddress(address))
+	_, err = env.p.AllocateIP(ctx, teamA, "taken", nil)
+	require.True(t, apierrors.IsConflict(err), "%v", err)
+	assert.NotContains(t, err.Error(), simulator.ProjectB)
+	env.ip("family", func(i *infrastructure.MetalStackIP) { i.Spec.AddressFamily = metal.AddressFamilyIPv6 })
+	_, dry := env.p.AllocateIP(ctx, teamA, "family", nil)
+	_, err = env.allocateIP(env.p, "family")
+	assert.Equal(t, apierrors.IsInvalid(err), apierrors.IsInvalid(dry), "%v %v", err, dry)
+	require.Empty(t, env.sim.CallsOf("network-allocate"))
+}

@@ -336,7 +336,12 @@ func (o *ipOperation) check(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
-	case ip == nil || ip.UID() == LabelValue(string(o.identity.uid)):
+	case ip == nil:
+		if err := o.checkNetwork(ctx); err != nil {
+			return err
+		}
+		return o.checkFree(ctx)
+	case ip.UID() == LabelValue(string(o.identity.uid)):
 		return o.checkNetwork(ctx)
 	}
 	if err := o.checkAdoptable(ip); err != nil {

@@ -287,7 +287,10 @@ func (o *networkOperation) recordNetwork(ctx context.Context, n *metal.Network, 
 
 func (o *networkOperation) check(ctx context.Context) error {
 	if o.spec.NetworkID == "" {
-		return o.checkAddresses(ctx)
+		if err := o.checkAddresses(ctx); err != nil {
+			return err
+		}
+		return o.p.checkPlace(ctx, o.project, o.spec.Partition)
 	}
 	n, err := o.findNamed(ctx, o.spec.NetworkID)
 	if err != nil {

@@ -137,7 +137,7 @@ func (o *clusterOperation) dryRunNetwork(ctx context.Context) error {
 		if err != nil || found {
 			return asRefusal(err)
 		}
-		return o.checkPlace(ctx)
+		return o.p.checkPlace(ctx, o.project, o.spec.Partition)
 	}
 	n, err := o.findProjectNetwork(ctx, o.spec.PrivateNetworkID)
 	if err != nil {
@@ -153,26 +153,6 @@ func (o *clusterOperation) dryRunNetwork(ctx context.Context) error {
 	o.takeClusterID(n, claim != nil)
 	o.setIdentity(o.identity.uid)
 	return o.checkClusterIDUnique(ctx)
-}
-
-// checkPlace checks that there are the project and the partition of a network to allocate. How
-// many prefixes the partition has left is not known.
-func (o *clusterOperation) checkPlace(ctx context.Context) error {
-	offers := o.p.opts.Offers
-	if offers == nil {
-		return nil
-	}
-	if err := o.p.checkProject(ctx, o.project); err != nil {
-		return err
-	}
-	partition, all, err := offers.Catalogue.LookupPartition(ctx, o.spec.Partition)
-	switch {
-	case partition != nil:
-		return nil
-	case err != nil:
-		return lookupRefusal(err)
-	}
-	return refuseField(field.NotSupported(partitionPath, o.spec.Partition, all))
 }
 
 func (o *clusterOperation) dryRunAddress(ctx context.Context) error {

@@ -237,9 +237,11 @@ func (w *wish) answerCapacity(offers *fleet.Offers, r *reply) {
 	if reserved := found.Free - found.Available; reserved > 0 {
 		text += fmt.Sprintf("; reserved for other projects: %d", reserved)
 	}
-	if r.Available == 0 {
-		text = "no machine available: " + text
+	begin := "no machine available: "
+	if r.Available > 0 {
+		begin = fmt.Sprintf("no %d machines available: ", w.count)
 	}
+	text = begin + text
 	r.Reasons = append(r.Reasons, text)
 }
 
