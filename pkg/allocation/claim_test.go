@@ -244,6 +244,9 @@ func TestAllocateCluster_SeveralHaveNetworkOfClaim(t *testing.T) {
 		})
 		require.NoError(t, err)
 		require.NotEmpty(t, ip.Address)
+		held, err := env.p.HoldsNetwork(env.context(), teamA, n.Spec.NetworkID)
+		require.NoError(t, err)
+		assert.True(t, held)
 		_, err = env.releaseCluster(env.p, name+"-2")
 		require.NoError(t, err)
 		if name == "allocated" {

@@ -45,6 +45,12 @@ func (p *Protocol) SetServicesOfAddress(ctx context.Context, cluster types.Names
 	})
 }
 
+// HoldsNetwork reports whether a MetalStackNetwork of a namespace holds a network, so that it is
+// for several clusters.
+func (p *Protocol) HoldsNetwork(ctx context.Context, namespace, networkID string) (bool, error) {
+	return p.holdsNetwork(ctx, namespace, networkID)
+}
+
 // FreeServiceAddress frees an ephemeral address that only Services of the cluster have.
 func (p *Protocol) FreeServiceAddress(ctx context.Context, cluster types.NamespacedName, address string) (*metal.IP, error) {
 	return p.serviceAddressOperation(ctx, cluster, "ip free", func(ctx context.Context, c *serviceCluster) (*metal.IP, error) {

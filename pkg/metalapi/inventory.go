@@ -70,7 +70,19 @@ func (r *request) usableNetworks() ([]*metal.Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(slices.Clone(all), func(n *metal.Network) bool { return !n.UsableByCluster(r.cluster.Project, r.cluster.ID) }), nil
+	var usable []*metal.Network
+	for _, n := range all {
+		ok := n.UsableByCluster(r.cluster.Project, r.cluster.ID)
+		if !ok && n.UsableBy(r.cluster.Project) {
+			if ok, err = r.server.addresses.HoldsNetwork(r.Context(), r.cluster.Namespace, n.ID); err != nil {
+				return nil, err
+			}
+		}
+		if ok {
+			usable = append(usable, n)
+		}
+	}
+	return usable, nil
 }
 
 func (r *request) network() (any, error) {

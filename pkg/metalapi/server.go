@@ -46,6 +46,9 @@ type Addresses interface {
 	AllocateServiceAddress(ctx context.Context, cluster types.NamespacedName, r metal.IPRequest) (*metal.IP, error)
 	SetServicesOfAddress(ctx context.Context, cluster types.NamespacedName, address string, tags []string) (*metal.IP, error)
 	FreeServiceAddress(ctx context.Context, cluster types.NamespacedName, address string) (*metal.IP, error)
+	// HoldsNetwork reports whether a MetalStackNetwork of the namespace holds a network, so that
+	// it is for several clusters.
+	HoldsNetwork(ctx context.Context, namespace, networkID string) (bool, error)
 }
 
 // How old answers may be that are not observed. A write through this package makes the
