@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
@@ -77,6 +78,17 @@ func NewScheme() (*runtime.Scheme, error) {
 func CacheByObject() map[client.Object]cache.ByObject {
 	managed := cache.ByObject{Field: fields.OneTermEqualSelector("status.managed", "true")}
 	return map[client.Object]cache.ByObject{networks.object(): managed, ips.object(): managed}
+}
+
+// NewCache is cache.New for CacheByObject, which has to know the scope of these kinds before their
+// API is served.
+func NewCache(config *rest.Config, opts cache.Options) (cache.Cache, error) {
+	own := meta.NewDefaultRESTMapper([]schema.GroupVersion{v1alpha4.SchemeGroupVersion})
+	for _, kind := range []string{"MetalStackNetwork", "MetalStackIP"} {
+		own.Add(v1alpha4.SchemeGroupVersion.WithKind(kind), meta.RESTScopeNamespace)
+	}
+	opts.Mapper = meta.FirstHitRESTMapper{MultiRESTMapper: meta.MultiRESTMapper{own, opts.Mapper}}
+	return cache.New(config, opts)
 }
 
 // Setup adds the reconcilers of all kinds to a manager that has NewScheme's.

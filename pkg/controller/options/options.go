@@ -161,7 +161,7 @@ func (o *Options) ManagerOptions() (ctrl.Options, error) {
 		// The process ends when the manager does, so that the next one need not wait.
 		LeaderElectionReleaseOnCancel: true,
 	}
-	options.Cache.ByObject = controller.CacheByObject()
+	options.Cache.ByObject, options.NewCache = controller.CacheByObject(), controller.NewCache
 	for _, namespace := range o.Namespaces {
 		if options.Cache.DefaultNamespaces == nil {
 			options.Cache.DefaultNamespaces = map[string]cache.Config{}
