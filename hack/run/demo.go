@@ -6,12 +6,15 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
@@ -79,6 +82,9 @@ func (d *demo) start(ctx context.Context) error {
 	if err := d.ready(ctx, d.metalAPIURL()+"/v1/health"); err != nil {
 		return err
 	}
+	if err := d.furnish(ctx); err != nil {
+		return err
+	}
 	d.print("metal-api-simulator", "%s, %d machines, %g times as fast as real hardware", d.metalAPIURL(), d.machines, d.speed)
 	d.print("", "http://%s, where machines can be crashed and answers lost", d.admin)
 
@@ -108,6 +114,30 @@ func (d *demo) start(ctx context.Context) error {
 	return nil
 }
 
+// furnish does in the data centre what operators of metal-stack do, so that there is something to
+// see: an image expires soon, and machines are reserved for a project.
+func (d *demo) furnish(ctx context.Context) error {
+	for path, body := range map[string]string{
+		"/images/ubuntu-22.04.20250701/expire": `{"in": "480h"}`,
+		"/reservations": fmt.Sprintf(`{"project": %q, "partition": %q, "size": %q, "amount": 2}`,
+			simulator.ProjectB, simulator.DefaultPartition, simulator.LargeSize),
+	} {
+		request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+d.admin+path, strings.NewReader(body))
+		if err != nil {
+			return err
+		}
+		answer, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return err
+		}
+		_ = answer.Body.Close()
+		if answer.StatusCode != http.StatusOK {
+			return fmt.Errorf("POST %s: %s", path, answer.Status)
+		}
+	}
+	return nil
+}
+
 // metalAPIURL has the path under which a real metal-api is served, too.
 func (d *demo) metalAPIURL() string { return "http://" + d.metalAPI + "/metal" }
 
@@ -117,6 +147,8 @@ func (d *demo) exhibit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// As kubectl prints them.
+	config.WarningHandler = rest.NewWarningWriter(os.Stdout, rest.WarningWriterOptions{Deduplicate: true})
 	if d.client, err = dynamic.NewForConfig(config); err != nil {
 		return err
 	}

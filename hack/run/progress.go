@@ -28,6 +28,11 @@ Now, in another terminal:
   kubectl get msm -w
   kubectl explain msm.status.metal
 
+What there is to be had, and could I have it now:
+
+  kubectl get mspart,mssize,msimg,msproj,msnet,msip
+  kubectl create --dry-run=server -f artifacts/examples/claims/large-worker.yaml
+
 Crash a machine, and see that the next answer knows:
 
   MACHINE=$(kubectl get msm -o jsonpath='{.items[0].status.metal.machineID}')

@@ -32,6 +32,8 @@ const adminHelp = `metal-api simulator: operations on the data centre
   curl -X POST HOST/machines/ID/phone-home                          gets through its installation at once
   curl -X POST HOST/machines/ID/recycle                             boots into the pool at once
   curl -X POST HOST/machines/ID/drop-events                         loses its event container: GET answers 404
+  curl -X POST HOST/images/ID/expire    -d '{"in":"480h"}'          when it expires: metal-stack installs it all the same
+  curl -X POST HOST/reservations        -d '{"project":"ID","partition":"fra-01","size":"c1-large-x86","amount":2}'
   curl -X POST HOST/machines/allocate   -d '{"project":"ID","partition":"fra-01","size":"v1-small-x86","name":"x","networks":["ID"]}'
 
   curl -s HOST/endpoints                                            names that faults may use, and the phases of calls
@@ -63,6 +65,8 @@ func (s *Simulator) AdminHandler() http.Handler {
 	mux.HandleFunc("GET /machines", a.machines)
 	mux.HandleFunc("POST /machines/allocate", a.allocate)
 	mux.HandleFunc("POST /machines/{id}/{verb}", a.machine)
+	mux.HandleFunc("POST /images/{id}/expire", a.expireImage)
+	mux.HandleFunc("POST /reservations", a.reserveSize)
 	mux.HandleFunc("GET /endpoints", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, map[string]any{"endpoints": s.Endpoints(), "phases": Phases}, nil)
 	})
@@ -185,6 +189,33 @@ func (a *admin) allocate(w http.ResponseWriter, r *http.Request) {
 	id, err := a.s.AllocateFor(req)
 	m, _ := a.s.Inventory().Machine(id)
 	reply(w, m, err)
+}
+
+func (a *admin) expireImage(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		In jsonDuration `json:"in"`
+	}
+	err := read(r, &body)
+	at := a.s.instant().Add(time.Duration(body.In))
+	if err == nil {
+		err = a.s.ExpireImage(r.PathValue("id"), at)
+	}
+	reply(w, map[string]time.Time{"expires": at}, err)
+}
+
+func (a *admin) reserveSize(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		Project   string `json:"project"`
+		Partition string `json:"partition"`
+		Size      string `json:"size"`
+		Amount    int    `json:"amount"`
+	}
+	err := read(r, &body)
+	id := ""
+	if err == nil {
+		id, err = a.s.ReserveSize(body.Project, body.Size, body.Partition, body.Amount)
+	}
+	reply(w, map[string]string{"id": id}, err)
 }
 
 func (a *admin) inject(w http.ResponseWriter, r *http.Request) {

@@ -56,6 +56,11 @@ func TestAdminAPI_OffersEveryControl(t *testing.T) {
 	do("POST", "/machines/nope/crash", "", 400)
 	do("POST", "/machines/"+m.ID+"/explode", "", 400)
 
+	require.Contains(t, do("POST", "/images/ubuntu-22.04.20250701/expire", `{"in":"1h"}`, 200), "expires")
+	do("POST", "/images/nope/expire", `{"in":"1h"}`, 400)
+	require.Contains(t, do("POST", "/reservations", `{"project":"`+simulator.ProjectB+`","partition":"fra-01","size":"c1-large-x86","amount":1}`, 200), "id")
+	do("POST", "/reservations", `{"project":"nope","partition":"fra-01","size":"c1-large-x86","amount":1}`, 400)
+
 	require.Contains(t, do("POST", "/faults", `{"endpoint":"machine-get","kind":"latency","latency":"1ms"}`, 200), `"latency": 1000000`)
 	require.Contains(t, do("GET", "/faults", "", 200), "machine-get")
 	do("POST", "/faults", `{"kind":"nonsense"}`, 400)
