@@ -18,6 +18,8 @@ func TestKubectl(t *testing.T) {
 		"Describe_ShowsObjectAndEvents":               describeShowsObjectAndEvents,
 		"Get_PrintsEveryFormat":                       getPrintsEveryFormat,
 		"Get_SelectsSortsAndPages":                    getSelectsSortsAndPages,
+		"Catalogue_ShowsWhatToWrite":                  newcomerFindsWhatToWrite,
+		"Claim_AddressOutlivesCluster":                addressOutlivesCluster,
 		"Get_Watches":                                 getWatches,
 		"Versions_ShowSameObject":                     versionsShowSameObject,
 		"Create_InvalidIsRefused":                     createInvalidIsRefused,
