@@ -28,7 +28,7 @@ var chance = []struct {
 }{
 	{regexp.MustCompile(`\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b`), "ID"},
 	{regexp.MustCompile(`\b203\.0\.113\.1\d\d\b( |:)`), "ADDRESS$1"},
-	{regexp.MustCompile(`\b10\.0\.\d+\.0/22,2001:db8:0:10:0:\d+::/96\b`), "PREFIXES"},
+	{regexp.MustCompile(`\b10\.0\.\d+\.0/22,2001:db8:0:10:[0-9:]*/96\b`), "PREFIXES"},
 	{regexp.MustCompile(`\b(\d+[smh])+$`), "AGE"},
 	{regexp.MustCompile(`\bin \d+d$`), "in DAYS"},
 	{regexp.MustCompile(` +`), " "},
