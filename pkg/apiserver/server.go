@@ -205,6 +205,7 @@ func (s *Server) connectMetal(ctx context.Context) error {
 		_, bound := s.extra.Bindings.Namespace(project)
 		return bound
 	}
+	opts.BoundProjects = s.extra.Bindings.BoundProjects
 	s.observer = observation.New(s.metal, opts)
 	s.catalogue = catalogue.New(s.metal, clock.RealClock{}).WithMetrics(s.extra.Metal.Registerer).WithFacts(s.observer)
 	s.backend.SetRefresher(refresh.New(s.observer, s.catalogue, s.extra.Bindings))

@@ -7,6 +7,9 @@ package metal
 type Scope struct {
 	// Fleet: every machine that is shown.
 	Fleet bool
+	// Capacities: how many machines there are of each size in each partition, which only a list
+	// of all machines shows.
+	Capacities bool
 	// Project: the machines of one project. Unknown machines are discovered by a
 	// refresh of it only where a find costs little; otherwise by the next sweep.
 	Project string

@@ -79,6 +79,13 @@ func (b *budget) setRate(rate float64) {
 	b.broadcastRaise()
 }
 
+// part is the part of the time that observations may take at present.
+func (b *budget) part() float64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.rate
+}
+
 // broadcastRaise wakes what waits for an account to rise.
 func (b *budget) broadcastRaise() {
 	close(b.raised)

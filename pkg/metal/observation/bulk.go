@@ -49,7 +49,7 @@ func (r *refreshes) start(batch []*sharedRefresh, m limits) {
 		err = errors.Join(err, o.executeNetworking(ctx, a, p.networking))
 		err = errors.Join(err, o.observeScope(ctx, a, scope, plan{gets: gets, deadline: p.deadline}))
 		book()
-		if scope.Fleet {
+		if scope.Fleet || scope.Capacities {
 			o.facts.notifyCapacities()
 		}
 		r.finish(batch[0], err)
@@ -123,7 +123,7 @@ func (o *Observer) remainingGets(scope metal.Scope, p plan, since observationTim
 		return verifications || failed[key] == nil
 	}
 	for key := range failed {
-		discovers := scope.Fleet || scope.Project != "" && (p.list || key == scope.Project)
+		discovers := scope.Fleet || scope.Capacities || scope.Project != "" && (p.list || key == scope.Project)
 		concern[key] = discovers && !answered(key)
 	}
 	// What is decided here has been handed over: update waits for that.

@@ -4,6 +4,8 @@ package observation
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -54,7 +56,7 @@ func classOf(m *metal.Machine) machineClass {
 type countedMachine struct {
 	// seq is of the newest observation that can have counted it.
 	seq uint64
-	// missedAt is when the first list began that did not show it; zero: the last one did.
+	// missedAt is when the first observation began that did not show it; zero: the last one did.
 	missedAt time.Time
 	// pool is nil if it is in no partition.
 	pool    *metal.Capacity
@@ -63,8 +65,8 @@ type countedMachine struct {
 }
 
 // capacities counts all machines by partition and size: those of which a fact is kept as the fact
-// is, and the others as lists have shown them. Either way one list that lacks a machine proves
-// nothing. It is used while the facts' mu is held.
+// is, and the others as they were last shown. Either way one observation that lacks a machine
+// proves nothing. It is used while the facts' mu is held.
 type capacities struct {
 	machines map[string]*countedMachine
 	pools    map[poolKey]*metal.Capacity
@@ -101,14 +103,10 @@ func (c *capacities) observe(m *metal.Machine, seq uint64) {
 	c.set(e, c.poolOf(m), classOf(m), m.Project())
 }
 
-// replace counts a machine as its fact is after seq, or no more if it is nil.
+// replace counts a machine as its fact is after seq.
 func (c *capacities) replace(id string, m *metal.Machine, seq uint64) {
 	e := c.machines[id]
-	switch {
-	case m == nil:
-		c.remove(id)
-		return
-	case e == nil:
+	if e == nil {
 		e = &countedMachine{}
 		c.machines[id] = e
 	}
@@ -116,6 +114,15 @@ func (c *capacities) replace(id string, m *metal.Machine, seq uint64) {
 	c.set(e, c.poolOf(m), classOf(m), m.Project())
 }
 
+// miss records that an observation that began at a time did not show a machine, of which no fact
+// is kept any more: it is counted until lists have not shown it for a while.
+func (c *capacities) miss(id string, at time.Time) {
+	if e := c.machines[id]; e != nil && e.missedAt.IsZero() {
+		e.missedAt = at
+	}
+}
+
+// remove ends the counting of a machine that two observations did not show.
 func (c *capacities) remove(id string) {
 	if e := c.machines[id]; e != nil {
 		c.set(e, nil, classNone, "")
@@ -130,7 +137,7 @@ func (f *facts) countListed(listed map[string]bool, m observationTime) {
 	if m.seq >= c.listSeq {
 		c.listSeq, c.listedAt = m.seq, m.start
 		for id, e := range c.machines {
-			if listed[id] || e.seq > m.seq || f.machines.entries[id] != nil {
+			if h := f.machines.entries[id]; listed[id] || e.seq > m.seq || h != nil && h.fact != nil {
 				continue
 			}
 			switch {
@@ -229,6 +236,19 @@ func (o *Observer) Capacity(partition, size string) (metal.Capacity, bool) {
 		return *pool, c.listSeq > 0
 	}
 	return metal.Capacity{Partition: partition, Size: size}, c.listSeq > 0
+}
+
+// capacitiesCause is why capacities are not the newest, in the words of who reads them; nil if they
+// are new enough.
+func (o *Observer) capacitiesCause(cause error) error {
+	listed := o.CapacityObserved()
+	if listed.IsZero() || !errors.Is(cause, metal.ErrBudgetExceeded) && !errors.Is(cause, metal.ErrTimeout) {
+		return cause
+	}
+	if o.opts.Clock.Since(listed) < 2*o.opts.SweepInterval {
+		return nil
+	}
+	return fmt.Errorf("free machines are counted from lists of all machines, of which the last began at %s: %w", listed.UTC().Format(time.RFC3339), cause)
 }
 
 // CapacityObserved returns when the last list of all machines began, of which capacities are;

@@ -139,6 +139,201 @@ func TestCapacity_OlderObservationChangesNothing(t *testing.T) {
 	})
 }
 
+// Of a machine whose fact clients are not shown no second observation is made.
+func TestCapacity_OneListThatLacksMachinesChangesNothing(t *testing.T) {
+	f := newFacts(func(string) bool { return false }, nil)
+	m := &metal.Machine{ID: "m", Partition: "p", Size: "s", Allocation: &metal.Allocation{UUID: "u", Project: "not shown"}}
+	c, start, seq := &f.capacities, time.Now(), uint64(0)
+	list := func(at time.Time, listed bool) int {
+		seq++
+		when := observationTime{seq, at}
+		f.update(func() {
+			f.seq = seq
+			if listed {
+				f.machines.apply(m.ID, m, when, sourceList)
+			} else {
+				f.machines.applyAbsence(m.ID, when)
+			}
+			f.countListed(map[string]bool{m.ID: listed}, when)
+		})
+		return c.pools[poolKey{"p", "s"}].Total
+	}
+	require.Equal(t, 1, list(start, true))
+	require.Equal(t, 1, list(start, false))
+	_, presence := lookup(f, &f.machines, m.ID)
+	require.Equal(t, metal.Gone, presence)
+	require.Equal(t, 1, list(start.Add(forgetAfter-1), false))
+	require.Equal(t, 1, list(start.Add(forgetAfter), true))
+	require.Equal(t, 1, list(start.Add(forgetAfter), false), "counted from anew")
+	f.evict(start.Add(3 * forgetAfter))
+	require.Zero(t, list(start.Add(2*forgetAfter), false))
+	require.Empty(t, c.machines)
+	require.Empty(t, c.held)
+}
+
+func TestRefresh_CapacitiesAreThoseOfAList(t *testing.T) {
+	capacities := metal.Scope{Capacities: true}
+	runTest(t, envConfig{machines: 50, costs: true}, func(t *testing.T, e *env) {
+		e.allocate(simulator.ProjectA, 2)
+		e.sweep()
+		before := e.smallCapacity()
+		e.allocate(simulator.ProjectA, 1)
+		e.sim.ResetCalls()
+		require.NoError(t, e.observer.Refresh(t.Context(), capacities))
+		require.Equal(t, before.Free-1, e.smallCapacity().Free)
+		require.Equal(t, 1, e.sim.CallsOf("machine-list"))
+		require.Equal(t, 1, allCalls(e.sim))
+
+		listed := time.Now()
+		exhaust := func() error {
+			ok, _ := e.observer.budget.reserve(readAccount, e.observer.budget.balance(readAccount))
+			require.True(t, ok)
+			return e.observer.Refresh(t.Context(), capacities)
+		}
+		time.Sleep(DefaultSweepInterval)
+		require.NoError(t, exhaust(), "the list is young enough")
+		time.Sleep(DefaultSweepInterval)
+		var stale *metal.StaleError
+		require.ErrorAs(t, exhaust(), &stale)
+		require.WithinDuration(t, listed, stale.Since, soon)
+		require.ErrorIs(t, stale, metal.ErrBudgetExceeded)
+		require.ErrorContains(t, stale.Cause, "free machines are counted from lists of all machines, of which the last began at "+stale.Since.UTC().Format(time.RFC3339))
+		e.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultRefused})
+		time.Sleep(time.Hour)
+		require.ErrorAs(t, e.observer.Refresh(t.Context(), capacities), &stale)
+		require.NotErrorIs(t, stale, metal.ErrBudgetExceeded)
+	})
+}
+
+// Whatever is observed, learned and forgotten, in whatever order answers come: a machine of which
+// a fact is kept is counted as that, the others as they were last shown, and none of them any more
+// that was missing for long.
+func TestCapacity_IsThatOfFactsAndLists(t *testing.T) {
+	for seed := range uint64(20) {
+		random := rand.New(rand.NewPCG(seed, 3))
+		f := newFacts(func(project string) bool { return project == "shown" }, nil)
+		o := &Observer{facts: f}
+		now := time.Now()
+		random10 := func() (found []*metal.Machine) {
+			for i := range 10 {
+				if random.IntN(4) > 0 {
+					m := randomMachine(random, fmt.Sprint("m-", i), now)
+					m.Partition, m.Size = []string{"p", "q"}[random.IntN(2)], []string{"", "s"}[random.IntN(2)]
+					found = append(found, m)
+				}
+			}
+			return found
+		}
+		var begun []observationTime
+		for range 300 {
+			now = now.Add(time.Duration(random.IntN(60)) * time.Second)
+			for range 1 + random.IntN(2) {
+				begun = append(begun, f.nextObservation(now))
+			}
+			i := random.IntN(len(begun))
+			m := begun[i]
+			begun = append(begun[:i], begun[i+1:]...)
+			id := fmt.Sprint("m-", random.IntN(10))
+			machine := randomMachine(random, id, now)
+			machine.Partition = "p"
+			found := random10()
+			f.update(func() {
+				switch random.IntN(6) {
+				case 0, 1:
+					var pending []string
+					listed := o.applyListed(found, m, &pending)
+					for id := range f.machines.entries {
+						if !listed[id] {
+							f.machines.applyAbsence(id, m)
+						}
+					}
+					f.countListed(listed, m)
+				case 2:
+					f.machines.apply(id, machine, m, sourceGet)
+				case 3:
+					f.machines.apply(id, nil, m, sourceFind)
+				case 4:
+					learn(&f.machines, id, machine, m)
+				}
+			})
+			if random.IntN(6) == 0 {
+				f.evict(now)
+			}
+			requireRecounted(t, f)
+		}
+		// In the end nothing is shown any more, by lists that are far apart.
+		for range 3 {
+			now = now.Add(2 * forgetAfter)
+			m := f.nextObservation(now)
+			f.update(func() {
+				for id := range f.machines.entries {
+					f.machines.applyAbsence(id, m)
+				}
+				f.countListed(nil, m)
+			})
+			for id, h := range f.machines.entries {
+				if h.pendingSeq != 0 {
+					m := f.nextObservation(now)
+					f.update(func() { f.machines.apply(id, nil, m, sourceFind) })
+				}
+			}
+			requireRecounted(t, f)
+		}
+		require.Empty(t, f.capacities.machines)
+		require.Empty(t, f.capacities.held)
+	}
+}
+
+// requireRecounted requires that the sums are those of the machines that are counted, and these are
+// as the facts are.
+func requireRecounted(t *testing.T, f *facts) {
+	t.Helper()
+	c := &f.capacities
+	pools, held := map[poolKey]metal.Capacity{}, map[heldKey]int{}
+	for _, e := range c.machines {
+		if e.pool == nil {
+			continue
+		}
+		key := poolKey{e.pool.Partition, e.pool.Size}
+		sum := pools[key]
+		sum.Partition, sum.Size = key.partition, key.size
+		sum.Total++
+		switch e.class {
+		case classAllocated:
+			sum.Allocated++
+		case classFree:
+			sum.Free++
+		case classFaulty:
+			sum.Faulty++
+		default:
+			sum.Unavailable++
+		}
+		pools[key] = sum
+		if e.project != "" {
+			held[heldKey{e.project, key}]++
+		}
+	}
+	counted := map[poolKey]metal.Capacity{}
+	for key, pool := range c.pools {
+		if *pool != (metal.Capacity{Partition: key.partition, Size: key.size}) {
+			counted[key] = *pool
+		}
+	}
+	require.Equal(t, pools, counted)
+	require.Equal(t, held, c.held)
+	for id, h := range f.machines.entries {
+		if h.fact == nil {
+			continue
+		}
+		e := c.machines[id]
+		require.NotNil(t, e, id)
+		require.Equal(t, classOf(h.fact), e.class, id)
+		require.Equal(t, h.fact.Project(), e.project, id)
+		require.Equal(t, h.fact.Partition, e.pool.Partition, id)
+		require.True(t, e.missedAt.IsZero(), id)
+	}
+}
+
 func TestCapacity_CountsMachinesWithoutSizeOrPartition(t *testing.T) {
 	c := newCapacities()
 	c.observe(&metal.Machine{ID: "1", Partition: "p"}, 1)

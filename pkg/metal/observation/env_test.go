@@ -103,6 +103,13 @@ func (e *env) reference(refs ...metal.Ref) {
 	e.referenced = append(e.referenced, refs...)
 }
 
+// unreference ends all references.
+func (e *env) unreference() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.referenced = nil
+}
+
 // changed returns what Changed was called with since the last call.
 func (e *env) changed() []metal.Ref {
 	e.mu.Lock()

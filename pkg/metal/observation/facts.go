@@ -186,7 +186,14 @@ func (f *facts) setNoEvents(id string, noEvents bool, now time.Time) {
 func (f *facts) machineChanged(id string, before, after *metal.Machine) {
 	f.index(id, before, false)
 	f.index(id, after, true)
-	f.capacities.replace(id, after, f.seq)
+	switch {
+	case after != nil:
+		f.capacities.replace(id, after, f.seq)
+	case f.machineNeedsVerification(id, before):
+		f.capacities.remove(id)
+	default:
+		f.capacities.miss(id, f.machines.entries[id].observedAt)
+	}
 	for _, other := range f.duplicates.replace(id, before, after) {
 		if m := f.machines.entries[other].fact; f.machineNeedsVerification(other, m) {
 			f.notifyMachine(other, m)

@@ -41,7 +41,7 @@ func (o *Observer) observeIdentified(ctx context.Context, a *costTally) {
 		return
 	}
 	defer func() {
-		pause := time.Duration(float64(a.total-before) / (o.opts.Budget * identifiedShare))
+		pause := time.Duration(float64(a.total-before) / (o.budget.part() * identifiedShare))
 		o.identified.mu.Lock()
 		defer o.identified.mu.Unlock()
 		o.identified.nextDue = began.Add(max(identifiedInterval, pause))

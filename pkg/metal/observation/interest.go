@@ -16,8 +16,9 @@ const (
 	// interestTime is for how long after a read of networks or addresses sweeps observe them,
 	// too.
 	interestTime = 10 * time.Minute
-	// interestShare is the part of the budget that sweeps may spend on them.
-	interestShare = 0.1
+	// interestShare is the part of the budget that sweeps may spend on finds of them, and as
+	// much again on lists of all networks.
+	interestShare = 0.05
 )
 
 // interestKey is the networks or the addresses of a project, or of all.
@@ -37,10 +38,14 @@ type interestState struct {
 // interest is which networks and addresses are read, or watched. The others are observed only
 // as far as records reference them.
 type interest struct {
-	mu      sync.Mutex
-	of      map[interestKey]*interestState
-	nextDue time.Time
+	mu sync.Mutex
+	of map[interestKey]*interestState
+	// nextDue and nextList are when a sweep may next find something of it, and list all networks.
+	nextDue, nextList time.Time
 }
+
+// isOver reports whether it has ended.
+func (s *interestState) isOver(now time.Time) bool { return s.watching == 0 && now.After(s.until) }
 
 func (i *interest) state(key interestKey) *interestState {
 	s := i.of[key]
@@ -104,7 +109,7 @@ func (o *Observer) dueInterest(now time.Time) (due []interestKey) {
 	defer o.facts.mu.RUnlock()
 	last := map[interestKey]time.Time{}
 	for key, s := range i.of {
-		if s.watching == 0 && now.After(s.until) {
+		if s.isOver(now) {
 			delete(i.of, key)
 			continue
 		}
@@ -136,20 +141,58 @@ func (n *networking) observedAt(key interestKey) time.Time {
 	return c.observed(key.project)
 }
 
+// networkListDue reports whether a sweep lists all networks now: because these are of interest,
+// or those of a project are, which shared ones of others belong to; they hardly ever change.
+func (o *Observer) networkListDue(now time.Time) bool {
+	i := &o.interest
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if len(i.of) == 0 || now.Before(i.nextList) {
+		return false
+	}
+	o.facts.mu.RLock()
+	defer o.facts.mu.RUnlock()
+	n := &o.facts.networking
+	if !n.listAllowed(now) {
+		return false
+	}
+	for key, s := range i.of {
+		least := publicNetworksTTL
+		switch {
+		case key.kind != metal.KindNetwork || s.isOver(now) || key.project != "" && !o.facts.relevant(key.project):
+			continue
+		case n.listError != nil:
+			least = 0
+		case key.project == "":
+			least = o.opts.SweepInterval / 2
+		}
+		if now.Sub(n.networks.allAt) >= least {
+			return true
+		}
+	}
+	return false
+}
+
 // observeInterest observes networks and addresses that are read or watched, as a part of a
-// sweep.
+// sweep. What a list of all networks costs delays the next one only.
 func (o *Observer) observeInterest(ctx context.Context, a *costTally) {
-	began, before := o.opts.Clock.Now(), a.total
+	began := o.opts.Clock.Now()
+	pause := func(due *time.Time, before time.Duration) {
+		o.interest.mu.Lock()
+		defer o.interest.mu.Unlock()
+		*due = began.Add(scale(a.total-before, 1/(o.budget.part()*interestShare)))
+	}
+	if o.networkListDue(began) {
+		before := a.total
+		_ = o.listNetworks(ctx, a)
+		pause(&o.interest.nextList, before)
+	}
 	due := o.dueInterest(began)
 	if len(due) == 0 {
 		return
 	}
-	defer func() {
-		pause := time.Duration(float64(a.total-before) / (o.opts.Budget * interestShare))
-		o.interest.mu.Lock()
-		defer o.interest.mu.Unlock()
-		o.interest.nextDue = began.Add(pause)
-	}()
+	before := a.total
+	defer func() { pause(&o.interest.nextDue, before) }()
 	for _, key := range due {
 		if o.breaker.isOpen() || a.total-before > minSweepExtraCost {
 			return
@@ -167,9 +210,8 @@ func (o *Observer) observeInterest(ctx context.Context, a *costTally) {
 	}
 }
 
-// planInterest returns what a sweep does about what is of interest; false if what it did before
-// has shown it. A list of all networks shows shared ones of other projects, and is made as seldom
-// as these change.
+// planInterest returns which finds a sweep makes of what is of interest; false if what it did
+// before has shown it, or only a list of all networks does.
 func (o *Observer) planInterest(key interestKey, began time.Time) (p networkingPlan, wanted bool) {
 	o.facts.mu.RLock()
 	defer o.facts.mu.RUnlock()
@@ -182,13 +224,14 @@ func (o *Observer) planInterest(key interestKey, began time.Time) (p networkingP
 		p.listIPs = true
 	case key.kind == metal.KindIP:
 		p.ipsOf = key.project
-	case began.Sub(n.listFailedAt) >= failedListInterval && (key.project == "" || began.Sub(n.networks.allAt) >= publicNetworksTTL):
-		p.listNetworks = true
-	case key.project == "":
-		return p, false
+	case key.project != "":
+		p.networksOf = []string{key.project}
+		o.planPublic(&p, began)
+	case n.listError != nil:
+		o.planPublic(&p, began)
+		o.planFindsOfProjects(&p, began, limits{limited: true, duration: o.opts.SweepInterval, funds: minSweepExtraCost})
 	default:
-		p.networksOf = key.project
-		p.public = began.Sub(n.publicObservedAt()) >= publicNetworksTTL
+		return p, false
 	}
 	return p, true
 }

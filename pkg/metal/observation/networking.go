@@ -130,10 +130,15 @@ func removeFrom(index map[string]map[string]struct{}, project, id string) {
 	}
 }
 
-// listDue reports whether shared networks of other projects have to be observed for the first
-// time, which only a list of all networks shows.
+// listDue reports whether shared networks of other projects have to be observed, which only a
+// list of all networks shows: for the first time, or again after the last list was refused.
 func (n *networking) listDue(now time.Time) bool {
-	return n.networks.allAt.IsZero() && (n.listFailedAt.IsZero() || now.Sub(n.listFailedAt) >= failedListInterval)
+	return (n.networks.allAt.IsZero() || n.listError != nil) && n.listAllowed(now)
+}
+
+// listAllowed reports whether enough time has passed since a list that was refused.
+func (n *networking) listAllowed(now time.Time) bool {
+	return n.listFailedAt.IsZero() || now.Sub(n.listFailedAt) >= failedListInterval
 }
 
 // publicObservedAt is when the networks of no project were last observed.
@@ -231,9 +236,9 @@ func (f *facts) notifyPublic() {
 	}
 }
 
-// evictNetworking drops networks and addresses that are not referenced, unless they are public,
-// or all of their project were observed and are shown. What of it is dropped is to be observed
-// again before it counts as observed.
+// evictNetworking drops networks and addresses that are neither referenced, nor public, nor of a
+// project whose metal is shown: what is shown has to be known, so that its end is noticed. What
+// of it is dropped is to be observed again before it counts as observed.
 func (f *facts) evictNetworking(now time.Time) {
 	n := &f.networking
 	for _, c := range []*coverage{&n.networks, &n.ips} {
@@ -247,13 +252,14 @@ func (f *facts) evictNetworking(now time.Time) {
 		if project == "" {
 			return false
 		}
-		if !f.relevant(project) {
-			c.forget(project)
+		if f.relevant(project) {
+			return true
 		}
-		return !c.observed(project).IsZero()
+		c.forget(project)
+		return false
 	}
 	for id, h := range f.networks.entries {
-		if f.isReferenced(metal.KindNetwork, id) || h.fact != nil && (kept(&n.networks, h.fact.Project) || isPublic(h.fact) && !n.publicObservedAt().IsZero()) {
+		if f.isReferenced(metal.KindNetwork, id) || h.fact != nil && (kept(&n.networks, h.fact.Project) || isPublic(h.fact)) {
 			continue
 		}
 		if now.Sub(h.observedAt) > forgetAfter {
@@ -293,13 +299,27 @@ func (o *Observer) IPsObserved(project string) bool {
 }
 
 // AllNetworksObserved and AllIPsObserved report whether the networks and addresses of every
-// relevant project were observed once. AllNetworksObserved is true if the metal-api answers the list of
-// all networks with an error, and those of the projects that are known were observed one by one.
+// relevant project were observed once. AllNetworksObserved is true, too, if the metal-api answers
+// the list of all networks with an error, and those of no project and of each project that is
+// bound were observed.
 func (o *Observer) AllNetworksObserved() bool {
 	o.facts.mu.RLock()
 	defer o.facts.mu.RUnlock()
 	n := &o.facts.networking
-	return n.networks.coversAll(o.facts.relevant) || n.listError != nil && !n.publicAt.IsZero()
+	return n.networks.coversAll(o.facts.relevant) || n.listError != nil && !o.networksObservedAt().IsZero()
+}
+
+// networksObservedAt is when those of no project and of each project that is bound were last
+// observed; zero if some never were. The facts' mu is held.
+func (o *Observer) networksObservedAt() time.Time {
+	n := &o.facts.networking
+	oldest := n.publicObservedAt()
+	for _, project := range o.boundProjects() {
+		if at := n.networks.observed(project); at.Before(oldest) {
+			oldest = at
+		}
+	}
+	return oldest
 }
 
 // AllIPsObserved is AllNetworksObserved for addresses.

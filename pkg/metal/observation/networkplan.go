@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/klog/v2"
+
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
@@ -21,19 +23,31 @@ const (
 	// failedListInterval is how long after a list of all networks that failed the next one is
 	// made: one network that was freed halfway makes each fail (docs/metal-api.md, Q50).
 	failedListInterval = time.Minute
+	// maxProjectFinds is of how many projects at most one observation of all networks finds those,
+	// where the list is refused. The next one begins with the others.
+	maxProjectFinds = 50
 )
+
+// errNetworksNotListed is why reads are stale while the list of all networks fails. What the
+// metal-api answers can be of any project, so it is logged, and no client is told.
+var errNetworksNotListed = errors.New("shared networks of other projects could not be listed")
+
+// errTooManyUnverifiedNetworks is why networks or addresses that are missing stay shown.
+var errTooManyUnverifiedNetworks = errors.New("too many networks or addresses missing from one observation: verifying the rest later")
 
 // networkingPlan is a way to observe all networks and addresses, or those of a project, apart
 // from gets, which are in the scope.
 type networkingPlan struct {
 	// listNetworks and listIPs: those of all projects, in one call. networksOf and ipsOf: those of
-	// one.
+	// some projects, and of one; of networks only unless the list of all has succeeded.
 	listNetworks, listIPs bool
-	networksOf, ipsOf     string
+	networksOf            []string
+	ipsOf                 string
 	// public: the networks of no project. shared: a list of all networks, for shared ones of
-	// other projects; any that is in flight will do.
-	public, shared bool
-	cost, duration time.Duration
+	// other projects; any that is in flight will do. unlisted: these are not observed, because
+	// the list is refused.
+	public, shared, unlisted bool
+	cost, duration           time.Duration
 }
 
 func (p *networkingPlan) add(o *Observer, k callKind, hits int) {
@@ -64,7 +78,14 @@ func (o *Observer) planNetworking(scope metal.Scope, m limits) (metal.Scope, net
 	switch project := scope.ProjectNetworks; {
 	case scope.AllNetworks:
 		known := presentIDs(&o.facts.networks)
-		if o.preferBulk(callNetworkFind, callNetworkGet, n.networksListed, len(known), !n.networks.allAt.IsZero(), m) {
+		if n.listError != nil {
+			p.unlisted = true
+			if p.listNetworks = n.listDue(now); p.listNetworks {
+				p.add(o, callNetworkFind, n.networksListed)
+			}
+			o.planPublic(&p, now)
+			o.planFindsOfProjects(&p, now, m)
+		} else if o.preferBulk(callNetworkFind, callNetworkGet, n.networksListed, len(known), !n.networks.allAt.IsZero(), m) {
 			p.listNetworks = true
 			p.add(o, callNetworkFind, n.networksListed)
 			scope.Networks = without(scope.Networks, known)
@@ -74,20 +95,18 @@ func (o *Observer) planNetworking(scope metal.Scope, m limits) (metal.Scope, net
 	case project != "":
 		known := slices.Collect(maps.Keys(n.networksOf[project]))
 		if o.preferBulk(callNetworkFind, callNetworkGet, len(known), len(known), !n.networks.observed(project).IsZero(), m) {
-			p.networksOf = project
+			p.networksOf = []string{project}
 			p.add(o, callNetworkFind, len(known))
 			scope.Networks = without(scope.Networks, known)
 		} else {
 			scope.Networks = union(scope.Networks, known)
 		}
 		scope.Networks = without(scope.Networks, slices.Collect(maps.Keys(n.public)), known...)
-		if now.Sub(n.publicObservedAt()) >= publicNetworksTTL {
-			p.public = true
-			p.add(o, callNetworkFind, 1)
-		}
+		o.planPublic(&p, now)
 		if p.shared = n.listDue(now); p.shared {
 			p.add(o, callNetworkFind, n.networksListed)
 		}
+		p.unlisted = !p.shared && n.listError != nil
 	}
 	switch project := scope.ProjectIPs; {
 	case scope.AllIPs:
@@ -110,6 +129,39 @@ func (o *Observer) planNetworking(scope metal.Scope, m limits) (metal.Scope, net
 		}
 	}
 	return scope, p
+}
+
+// planPublic plans to find the networks of no project, unless that was done lately.
+func (o *Observer) planPublic(p *networkingPlan, now time.Time) {
+	if now.Sub(o.facts.networking.publicObservedAt()) >= publicNetworksTTL {
+		p.public = true
+		p.add(o, callNetworkFind, len(o.facts.networking.public))
+	}
+}
+
+// planFindsOfProjects plans to find the networks of the projects that are bound, as far as the
+// limits go: those first that were not observed for longest, and none that was since before.
+func (o *Observer) planFindsOfProjects(p *networkingPlan, before time.Time, m limits) {
+	n := &o.facts.networking
+	projects := slices.DeleteFunc(o.boundProjects(), func(project string) bool { return n.networks.observed(project).After(before) })
+	slices.SortStableFunc(projects, func(a, b string) int { return n.networks.observed(a).Compare(n.networks.observed(b)) })
+	for i, project := range projects {
+		next := *p
+		next.add(o, callNetworkFind, len(n.networksOf[project]))
+		if i >= maxProjectFinds || i > 0 && !m.allow(plan{cost: next.cost, duration: next.duration}) {
+			return
+		}
+		next.networksOf = append(next.networksOf, project)
+		*p = next
+	}
+}
+
+// boundProjects returns the projects whose networks are shown, by id. The facts' mu is held.
+func (o *Observer) boundProjects() []string {
+	if o.opts.BoundProjects != nil {
+		return slices.Clone(o.opts.BoundProjects())
+	}
+	return o.knownProjects()
 }
 
 func presentIDs[T any](c *cache[T]) (ids []string) {
@@ -141,25 +193,22 @@ func (o *Observer) executeNetworking(ctx context.Context, a *costTally, p networ
 	var errs []error
 	if p.listNetworks {
 		err := o.listNetworks(ctx, a)
-		if isListRefused(err) {
-			// One network can be why. What finds of projects show is not all.
-			for _, project := range o.knownProjects() {
-				errs = append(errs, o.findNetworks(ctx, a, metal.NetworkQuery{Project: project}))
-			}
-			errs = append(errs, o.findNetworks(ctx, a, metal.NetworkQuery{NoProject: true}))
+		if p.unlisted = p.unlisted && err != nil; !p.unlisted {
+			errs = append(errs, err)
+			p.networksOf, p.public = nil, false
 		}
-		errs = append(errs, err)
 	}
-	if p.networksOf != "" {
-		errs = append(errs, o.findNetworks(ctx, a, metal.NetworkQuery{Project: p.networksOf}))
+	for _, project := range p.networksOf {
+		errs = append(errs, o.findNetworks(ctx, a, metal.NetworkQuery{Project: project}))
 	}
 	if p.public {
 		errs = append(errs, o.findNetworks(ctx, a, metal.NetworkQuery{NoProject: true}))
 	}
 	if p.shared {
 		errs = append(errs, o.lists.join(func() error { return o.listNetworks(ctx, a) }))
-	} else if p.networksOf != "" {
-		errs = append(errs, o.listError())
+	}
+	if p.unlisted {
+		errs = append(errs, errNetworksNotListed)
 	}
 	if p.listIPs {
 		errs = append(errs, o.findIPs(ctx, a, metal.IPQuery{}))
@@ -206,16 +255,8 @@ func isListRefused(err error) bool {
 	return ok && !e.Unanswered()
 }
 
-func (o *Observer) listError() error {
-	o.facts.mu.RLock()
-	defer o.facts.mu.RUnlock()
-	return o.facts.networking.listError
-}
-
-// knownProjects returns the relevant projects that anything is known of.
+// knownProjects returns the relevant projects that anything is known of. The facts' mu is held.
 func (o *Observer) knownProjects() []string {
-	o.facts.mu.RLock()
-	defer o.facts.mu.RUnlock()
 	projects := map[string]struct{}{}
 	for project := range o.facts.byProject {
 		projects[project] = struct{}{}
@@ -230,9 +271,32 @@ func (o *Observer) knownProjects() []string {
 	return slices.Sorted(maps.Keys(projects))
 }
 
-// listNetworks observes all networks with one call.
+// listNetworks observes all networks with one call. The error tells nothing of them.
 func (o *Observer) listNetworks(ctx context.Context, a *costTally) error {
-	return o.findNetworks(ctx, a, metal.NetworkQuery{})
+	err := o.findNetworks(ctx, a, metal.NetworkQuery{})
+	for _, told := range []error{metal.ErrTimeout, errTooManyUnverifiedNetworks} {
+		if errors.Is(err, told) {
+			return told
+		}
+	}
+	if err != nil {
+		return errNetworksNotListed
+	}
+	return nil
+}
+
+// recordRefusedList records that the list of all networks was answered with an error, and logs
+// it unless it is the one as before.
+func (o *Observer) recordRefusedList(ctx context.Context, err error, at time.Time) {
+	var before error
+	o.facts.update(func() {
+		n := &o.facts.networking
+		before = n.listError
+		n.listError, n.listFailedAt = err, at
+	})
+	if before == nil || before.Error() != err.Error() {
+		klog.FromContext(ctx).Error(err, "Failed to list the networks of all projects: shared ones of other projects are not observed", "retryAfter", failedListInterval.String())
+	}
 }
 
 // findNetworks observes all networks, those of a project, or those of none.
@@ -243,7 +307,7 @@ func (o *Observer) findNetworks(ctx context.Context, a *costTally, q metal.Netwo
 	})
 	if err != nil {
 		if all && isListRefused(err) {
-			o.facts.update(func() { o.facts.networking.listError, o.facts.networking.listFailedAt = err, m.start })
+			o.recordRefusedList(ctx, err, m.start)
 		}
 		return err
 	}
@@ -275,7 +339,7 @@ func (o *Observer) findNetworks(ctx context.Context, a *costTally, q metal.Netwo
 			n.networks.recordProject(q.Project, m.start)
 		}
 	})
-	return o.verifyNetworking(ctx, a, pending, []callKind{callNetworkGet, callNetworkFind}, o.observeNetwork)
+	return verifyNetworking(ctx, o, a, &o.facts.networks, pending, []callKind{callNetworkGet, callNetworkFind}, o.observeNetwork)
 }
 
 // findIPs observes all addresses, or those of a project.
@@ -301,21 +365,28 @@ func (o *Observer) findIPs(ctx context.Context, a *costTally, q metal.IPQuery) e
 		absentAmong(&f.ips, maps.Keys(maps.Clone(n.ipsOf[q.Project])), listed, m, &pending)
 		n.ips.recordProject(q.Project, m.start)
 	})
-	return o.verifyNetworking(ctx, a, pending, []callKind{callIPGet, callIPFind}, o.observeIP)
+	return verifyNetworking(ctx, o, a, &o.facts.ips, pending, []callKind{callIPGet, callIPFind}, o.observeIP)
 }
 
-// verifyNetworking takes second observations of networks or addresses, within a bound. Those that
-// are left stay pending verification until the next observation.
-func (o *Observer) verifyNetworking(ctx context.Context, a *costTally, ids []string, calls []callKind, observe observeFunc) error {
+// verifyNetworking takes second observations of networks or addresses, as many as may be paid
+// for. Those that are left stay pending verification until the next observation.
+func verifyNetworking[T any](ctx context.Context, o *Observer, a *costTally, c *cache[T], ids []string, calls []callKind, observe observeFunc) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	if time.Duration(len(ids))*o.costOf(calls) > maxVerificationCost {
-		return errTooManyUnverified
+	err := o.observeInBatches(ctx, &fixedFunds{maxVerificationCost, a}, ids, calls, observe)
+	if err != nil {
+		return err
 	}
-	return o.observeInBatches(ctx, &fixedFunds{maxVerificationCost, a}, ids, calls, observe)
+	o.facts.mu.RLock()
+	defer o.facts.mu.RUnlock()
+	if slices.ContainsFunc(ids, func(id string) bool { e := c.entries[id]; return e != nil && e.pendingSeq != 0 }) {
+		return errTooManyUnverifiedNetworks
+	}
+	return nil
 }
 
 // maxVerificationCost is what second observations of networks and addresses may cost that one
-// list or find did not show: more than that is missing from an answer that is unreliable.
+// list or find did not show. More than that is verified by several reads or sweeps: it can be
+// the answer that is unreliable.
 const maxVerificationCost = 250 * time.Millisecond

@@ -40,6 +40,9 @@ type Options struct {
 	// Relevant reports whether a project's metal is shown; default: every one's.
 	// Call RelevanceChanged when that changes.
 	Relevant func(project string) bool
+	// BoundProjects returns the relevant projects as far as they can be listed; default: those
+	// that anything is known of.
+	BoundProjects func() []string
 	// Changed is called with what has changed, in the order of the changes, one
 	// call at a time. It may ask the Observer for facts; it must not call
 	// Refresh, Learn… or RelevanceChanged, nor write through the backend.

@@ -71,6 +71,10 @@ func (o *Observer) planMachines(scope metal.Scope, m limits) plan {
 	rounds := func(n int) time.Duration { return time.Duration((n + parallel - 1) / parallel) }
 	gets := plan{gets: ids, cost: time.Duration(len(ids)) * get, duration: rounds(len(ids)) * getTakes}
 	list := plan{list: true, cost: o.costs.cost(callList, 0), duration: o.costs.latency(callList, 0)}
+	if scope.Capacities {
+		// Nothing else counts what is free.
+		return list
+	}
 
 	hits := map[string]int{}
 	if discover != "" {

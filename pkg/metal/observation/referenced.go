@@ -130,7 +130,7 @@ func (o *Observer) recordReferenceAttempt(key string, began time.Time, waited ti
 	switch {
 	case waited > o.opts.RefreshTimeout:
 		e.slow[key] = true
-		e.retrySlowAt = o.opts.Clock.Now().Add(scale(waited, 1/(o.opts.Budget*slowReferenceShare)))
+		e.retrySlowAt = o.opts.Clock.Now().Add(scale(waited, 1/(o.budget.part()*slowReferenceShare)))
 	case e.slow[key]:
 		// What delayed one of them may have delayed the others.
 		clear(e.slow)

@@ -18,7 +18,8 @@ import (
 // Otherwise it returns an *metal.StaleError: after the refresh timeout, or at once if
 // it can be foreseen that an observation will not be over within it, or if there are no
 // funds for one, and will be none within the time that it takes. Observations that are
-// in flight then go on.
+// in flight then go on. Of Capacities it returns nil, too, if they cannot be observed for these
+// reasons, but were by a list that began less than two sweep intervals ago.
 func (o *Observer) Refresh(ctx context.Context, scope metal.Scope) error {
 	return o.refresh(ctx, scope, false)
 }
@@ -53,13 +54,21 @@ func (o *Observer) refresh(ctx context.Context, scope metal.Scope, anyCost bool)
 }
 
 func (o *Observer) stale(scope metal.Scope, cause error) error {
+	if scope.Capacities {
+		if cause = o.capacitiesCause(cause); cause == nil {
+			return nil
+		}
+	}
 	o.metrics.stale.WithLabelValues(staleCause(cause)).Inc()
 	return &metal.StaleError{Since: o.oldestObservation(scope), Cause: cause}
 }
 
 // oldestObservation is when the oldest fact of a scope was last observed.
 func (o *Observer) oldestObservation(scope metal.Scope) (oldest time.Time) {
-	if scope.Fleet {
+	switch {
+	case scope.Capacities:
+		return o.CapacityObserved()
+	case scope.Fleet:
 		return o.lastSweepStart()
 	}
 	all := o.withKnownMachines(scope)
@@ -91,7 +100,11 @@ func (o *Observer) oldestObservation(scope metal.Scope) (oldest time.Time) {
 		older(n.ips.observed(scope.ProjectIPs))
 	}
 	if scope.AllNetworks {
-		older(n.networks.allAt)
+		at := n.networks.allAt
+		if n.listError != nil {
+			at = o.networksObservedAt()
+		}
+		older(at)
 	}
 	if scope.AllIPs {
 		older(n.ips.allAt)
@@ -153,7 +166,7 @@ func (o *Observer) planScope(scope metal.Scope, m limits) (metal.Scope, plan) {
 			duration += time.Duration((k.n+parallel-1)/parallel) * o.costs.latency(k.call, 1)
 		}
 	}
-	if len(scope.Machines) == 0 && scope.Project == "" && !scope.Fleet {
+	if len(scope.Machines) == 0 && scope.Project == "" && !scope.Fleet && !scope.Capacities {
 		return scope, plan{cost: cost, duration: duration, networking: networking}
 	}
 	m.duration, m.funds = m.duration-duration, m.funds-cost
@@ -171,6 +184,7 @@ func scopeKey(w metal.Scope) string {
 		covers bool
 		key    string
 	}{
+		{w.Capacities, "capacities "},
 		{w.Fleet, "fleet"},
 		{w.Project != "" && !w.Fleet, "project " + w.Project},
 		{w.AllNetworks, " all networks"},

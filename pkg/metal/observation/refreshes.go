@@ -159,7 +159,7 @@ func (r *refreshes) work(key string) {
 
 // namesObjects reports whether a scope names all that it covers.
 func namesObjects(w metal.Scope) bool {
-	return !w.Fleet && w.Project == "" && !w.AllNetworks && !w.AllIPs && w.ProjectNetworks == "" && w.ProjectIPs == ""
+	return !w.Fleet && !w.Capacities && w.Project == "" && !w.AllNetworks && !w.AllIPs && w.ProjectNetworks == "" && w.ProjectIPs == ""
 }
 
 // startBatch starts the observations of the batch, as one, unless several others have
