@@ -2,7 +2,8 @@
 
 // Package refresh has the metal-api observed for consistent reads: it translates
 // what a read of the storage covers into what the observer has to observe, and what
-// the catalogue has to read. It must never answer a read, or know a kind of objects.
+// the catalogue has to read, by the kind of metal that it is about. It must never answer a
+// read, or know what objects look like.
 package refresh
 
 import (
@@ -49,8 +50,8 @@ type Catalogue interface {
 	RefreshProject(ctx context.Context, id string) error
 	// Loaded reports whether the list of a kind was read once.
 	Loaded(kind metal.RefKind) bool
-	// Project returns a project as it was last read; nil if it was not, or does not exist.
-	Project(id string) *metal.Project
+	// ProjectLoaded reports whether one project was read once, also if it does not exist.
+	ProjectLoaded(id string) bool
 	// Watching keeps the lists of a kind fresh until stop is called.
 	Watching(kind metal.RefKind) (stop func())
 }
@@ -122,7 +123,7 @@ func (r refresher) metalScope(scope storage.Scope, project string) metal.Scope {
 	return want
 }
 
-// refreshPartitions observes all machines, and reads the partitions and reservations. If both
+// refreshPartitions counts all machines, and reads the partitions and reservations. If both
 // are stale, the older one says since when.
 func (r refresher) refreshPartitions(ctx context.Context) (time.Time, error) {
 	var both errgroup.Group
@@ -131,9 +132,9 @@ func (r refresher) refreshPartitions(ctx context.Context) (time.Time, error) {
 		catalogue = r.catalogue.Refresh(ctx, metal.KindPartition)
 		return nil
 	})
-	fleet := r.observer.Refresh(ctx, metal.Scope{Fleet: true})
+	capacities := r.observer.Refresh(ctx, metal.Scope{Capacities: true})
 	_ = both.Wait()
-	since, err := result(fleet)
+	since, err := result(capacities)
 	if other, otherErr := result(catalogue); err == nil || otherErr != nil && other.Before(since) {
 		return other, otherErr
 	}
@@ -149,7 +150,7 @@ func (r refresher) Known(scope storage.Scope) bool {
 	case metal.KindSize, metal.KindImage:
 		return r.catalogue.Loaded(scope.Kind)
 	case metal.KindProject:
-		return r.catalogue.Loaded(metal.KindProject) || !scope.AllNamespaces && (!bound || r.catalogue.Project(project) != nil)
+		return r.catalogue.Loaded(metal.KindProject) || !scope.AllNamespaces && (!bound || r.catalogue.ProjectLoaded(project))
 	case metal.KindNetwork:
 		if scope.AllNamespaces {
 			return r.observer.AllNetworksObserved()

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -67,14 +68,7 @@ func (c *fakeCatalogue) RefreshProject(_ context.Context, id string) error {
 
 func (c *fakeCatalogue) Loaded(kind metal.RefKind) bool { return c.loaded[kind] }
 
-func (c *fakeCatalogue) Project(id string) *metal.Project {
-	for _, known := range c.projects {
-		if known == id {
-			return &metal.Project{ID: id}
-		}
-	}
-	return nil
-}
+func (c *fakeCatalogue) ProjectLoaded(id string) bool { return slices.Contains(c.projects, id) }
 
 func (o *fakeObserver) Refresh(_ context.Context, scope metal.Scope) error {
 	o.scopes = append(o.scopes, scope)
@@ -160,7 +154,7 @@ func TestRefresh_ReadsCatalogueForItsKinds(t *testing.T) {
 	}{
 		"sizes":                           {scope: storage.Scope{Kind: metal.KindSize, AllNamespaces: true}, kinds: []metal.RefKind{metal.KindSize}},
 		"images":                          {scope: storage.Scope{Kind: metal.KindImage}, kinds: []metal.RefKind{metal.KindImage}},
-		"partitions":                      {scope: storage.Scope{Kind: metal.KindPartition}, kinds: []metal.RefKind{metal.KindPartition}, observed: []metal.Scope{{Fleet: true}}},
+		"partitions":                      {scope: storage.Scope{Kind: metal.KindPartition}, kinds: []metal.RefKind{metal.KindPartition}, observed: []metal.Scope{{Capacities: true}}},
 		"projects":                        {scope: storage.Scope{Kind: metal.KindProject, AllNamespaces: true}, kinds: []metal.RefKind{metal.KindProject}},
 		"project of a namespace":          {scope: storage.Scope{Kind: metal.KindProject, Namespace: "team-a"}, projects: []string{project}},
 		"project by its id":               {scope: storage.Scope{Kind: metal.KindProject, Refs: []metal.Ref{{Kind: metal.KindProject, ID: project}}}, projects: []string{project}},
@@ -182,15 +176,15 @@ func TestRefresh_StalePartitionsHaveOlderTime(t *testing.T) {
 	t.Parallel()
 	older := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	stale := func(since time.Time) error { return &metal.StaleError{Since: since, Cause: metal.ErrTimeout} }
-	for name, c := range map[string]struct{ fleet, catalogue error }{
-		"fleet":           {stale(older), nil},
-		"catalogue":       {nil, stale(older)},
-		"fleet older":     {stale(older), stale(older.Add(time.Minute))},
-		"catalogue older": {stale(older.Add(time.Minute)), stale(older)},
+	for name, c := range map[string]struct{ capacities, catalogue error }{
+		"capacities":       {stale(older), nil},
+		"catalogue":        {nil, stale(older)},
+		"capacities older": {stale(older), stale(older.Add(time.Minute))},
+		"catalogue older":  {stale(older.Add(time.Minute)), stale(older)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := New(&fakeObserver{err: c.fleet}, &fakeCatalogue{err: c.catalogue}, nil)
+			r := New(&fakeObserver{err: c.capacities}, &fakeCatalogue{err: c.catalogue}, nil)
 			since, err := r.Refresh(t.Context(), storage.Scope{Kind: metal.KindPartition})
 			assert.Equal(t, older, since)
 			assert.Equal(t, metal.ErrTimeout, err)

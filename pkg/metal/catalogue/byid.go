@@ -28,6 +28,8 @@ type entityCache[T any] struct {
 	// rate bounds all gets, also those of requests without an allowance; may be nil.
 	rate  *rate.Limiter
 	loads *prometheus.CounterVec
+	// changed is called after each get that was answered; may be nil.
+	changed func(id string)
 
 	mu           sync.Mutex
 	entries      map[string]*entityEntry[T]
@@ -36,7 +38,8 @@ type entityCache[T any] struct {
 
 type entityEntry[T any] struct {
 	found *T // nil: not known
-	// answered is when the metal-api answered last, tried when the last get ended.
+	// answered is when the last get began that the metal-api has answered, tried when the last one
+	// ended.
 	answered, tried time.Time
 	failed          error
 	reading         chan struct{}
@@ -90,7 +93,7 @@ func (c *entityCache[T]) lookup(ctx context.Context, id string) (*T, error) {
 	return c.answer(id, e, err)
 }
 
-// cached returns what is cached of an id, and when that was read: never if at is zero.
+// cached returns what is cached of an id, and when it was asked for: never if at is zero.
 func (c *entityCache[T]) cached(id string) (found *T, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -168,6 +171,8 @@ func (c *entityCache[T]) read(ctx context.Context, id string, e *entityEntry[T])
 	go func() {
 		defer cancel()
 		found, err := c.get(getting, id)
+		report := func() {}
+		defer func() { report() }()
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		defer close(done)
@@ -181,7 +186,10 @@ func (c *entityCache[T]) read(ctx context.Context, id string, e *entityEntry[T])
 			found, err = nil, nil
 		}
 		if e.failed = err; err == nil {
-			e.found, e.answered, c.failingSince = found, e.tried, time.Time{}
+			e.found, e.answered, c.failingSince = found, began, time.Time{}
+			if c.changed != nil {
+				report = func() { c.changed(id) }
+			}
 		} else if c.failingSince.IsZero() {
 			c.failingSince = began
 		}

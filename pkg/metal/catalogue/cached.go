@@ -46,8 +46,8 @@ func (c *Catalogue) Projects() []*metal.Project {
 	return projects
 }
 
-// Project returns a project in the cache, or nil. What is used of its quotas is known if it was
-// refreshed.
+// Project returns a project in the cache, or nil, as the get or the list has shown it that began
+// later. What is used of its quotas is known if it was refreshed.
 func (c *Catalogue) Project(id string) *metal.Project {
 	listed, loaded := c.projects.getAt(id)
 	got, at := c.project.cached(id)

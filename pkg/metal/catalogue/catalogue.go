@@ -30,7 +30,11 @@ const (
 	// retryGap is the least time between two reads while they fail. It is
 	// short, so that what is asked for when an outage is over is checked.
 	retryGap = 250 * time.Millisecond
-	entryTTL = 30 * time.Second
+	// minRetryInterval and maxRetryInterval limit how long after a failure a consistent read
+	// reads a list again: as long as reads fail already.
+	minRetryInterval = time.Second
+	maxRetryInterval = 30 * time.Second
+	entryTTL         = 30 * time.Second
 	// volatileTTL is how old an answer may be about what comes and goes.
 	volatileTTL = time.Second
 	// powerTTL is how old a power state may be, and what is used of a project's quotas. A
@@ -106,10 +110,11 @@ func New(backend metal.Inventory, c clock.WithTicker) *Catalogue {
 	catalogue.power.ttl, catalogue.power.missTTL = powerTTL, powerTTL
 	catalogue.project.ttl, catalogue.project.missTTL = powerTTL, powerTTL
 	catalogue.project.rate = rate.NewLimiter(projectRate, projectBurst)
+	catalogue.project.changed = func(id string) { catalogue.beginReport(id) }
 	limits := newLookupLimits(c)
 	catalogue.projects.onDemand, catalogue.reservations.onDemand = true, true
 	catalogue.constraints.onDemand, catalogue.layouts.onDemand = true, true
-	report := func() { _ = catalogue.report(context.Background()) }
+	report := func() { catalogue.beginReport() }
 	catalogue.sizes.changed, catalogue.partitions.changed = report, report
 	catalogue.projects.changed, catalogue.reservations.changed, catalogue.constraints.changed = report, report, report
 	catalogue.images.changed = func() {

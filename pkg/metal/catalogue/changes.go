@@ -5,6 +5,9 @@ package catalogue
 import (
 	"context"
 	"reflect"
+	"slices"
+	"sync"
+	"time"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
@@ -15,7 +18,13 @@ type changes struct {
 	turn   chan struct{}
 	listen func(refs []metal.Ref) // may be nil
 
-	// What was reported last.
+	mu sync.Mutex
+	// next is the report that waits for its turn, nil if none does, and reportedAt when the last
+	// one began that is over.
+	next       *report
+	reportedAt time.Time
+
+	// What was reported last; used in turn.
 	sizes        []*metal.Size
 	constraints  []*metal.SizeImageConstraint
 	images       []*metal.Image
@@ -23,6 +32,13 @@ type changes struct {
 	reservations []*metal.Reservation
 	listed       []*metal.Project
 	projects     map[string]*metal.Project
+}
+
+// report is one that has not begun yet, or one that is under way.
+type report struct {
+	// projects are those to report on that are in no list.
+	projects []string
+	done     chan struct{}
 }
 
 func newChanges() changes {
@@ -36,21 +52,59 @@ func newChanges() changes {
 func (c *Catalogue) OnChanged(f func(refs []metal.Ref)) { c.changes.listen = f }
 
 // report reports what has changed since the last report; of projects that are in no list those
-// that are named. The error is a *metal.StaleError: ctx has ended before it was this call's turn.
+// that are named. The error is a *metal.StaleError: the report was not over in time. It then goes
+// on.
 func (c *Catalogue) report(ctx context.Context, projects ...string) error {
-	if c.changes.listen == nil {
-		return nil
-	}
+	reported := c.beginReport(projects...)
+	late := c.clock.NewTimer(lookupTimeout)
+	defer late.Stop()
+	var cause error
 	select {
-	case c.changes.turn <- struct{}{}:
+	case <-reported:
+		return nil
 	case <-ctx.Done():
-		return &metal.StaleError{Cause: ctx.Err()}
+		cause = ctx.Err()
+	case <-late.C():
+		cause = metal.ErrTimeout
 	}
-	defer func() { <-c.changes.turn }()
-	if refs := c.changedRefs(projects); len(refs) > 0 {
-		c.changes.listen(refs)
+	c.changes.mu.Lock()
+	defer c.changes.mu.Unlock()
+	return &metal.StaleError{Since: c.changes.reportedAt, Cause: cause}
+}
+
+// beginReport begins a report, or joins the one that waits for its turn. What it returns is
+// closed when that is over.
+func (c *Catalogue) beginReport(projects ...string) (reported <-chan struct{}) {
+	r := &c.changes
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if next := r.next; next != nil {
+		next.projects = append(next.projects, projects...)
+		return next.done
 	}
-	return nil
+	next := &report{projects: projects, done: make(chan struct{})}
+	if r.listen == nil {
+		close(next.done)
+		return next.done
+	}
+	r.next = next
+	go func() {
+		defer close(next.done)
+		r.turn <- struct{}{}
+		defer func() { <-r.turn }()
+		r.mu.Lock()
+		r.next = nil
+		began := c.clock.Now()
+		r.mu.Unlock()
+		slices.Sort(next.projects)
+		if refs := c.changedRefs(slices.Compact(next.projects)); len(refs) > 0 {
+			r.listen(refs)
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.reportedAt = began
+	}()
+	return next.done
 }
 
 // changedRefs returns what has changed since it was called last.

@@ -32,8 +32,8 @@ const (
 	serverLookupRate  = 20
 	serverLookupBurst = 400
 	// Of projects, by all reads of them together: they are read again and again, so they do not
-	// share what specs are validated with. A get takes about 4 ms.
-	projectRate  = 20
+	// share what specs are validated with. A get takes about 4 ms, so that is at most 2 %.
+	projectRate  = 5
 	projectBurst = 200
 	// maxNamespaces is how many namespaces are distinguished.
 	maxNamespaces = 1024

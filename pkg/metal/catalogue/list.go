@@ -96,7 +96,7 @@ func (l *listCache[T]) entries(ctx context.Context, wanted string, enough func([
 	if enough(l.cached) {
 		return l.cached, nil
 	}
-	reading := l.read()
+	reading := l.read(retryGap)
 	if reading == nil {
 		return l.cached, l.unknown(wanted, l.failed)
 	}
@@ -122,14 +122,15 @@ func (l *listCache[T]) await(ctx context.Context, reading <-chan struct{}) error
 	return l.failed
 }
 
-// refresh reads the list again unless that was done within the minimal interval. The
+// refresh reads the list again unless that was done within the minimal interval; while reads
+// fail, more and more seldom, because reads of what is shown are repeated by themselves. The
 // error is a *metal.StaleError.
 func (l *listCache[T]) refresh(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.used = l.clock.Now()
 	err := l.failed
-	if reading := l.read(); reading != nil {
+	if reading := l.read(min(max(minRetryInterval, l.tried.Sub(l.failingSince)), maxRetryInterval)); reading != nil {
 		err = l.await(ctx, reading)
 	}
 	if err == nil {
@@ -148,7 +149,7 @@ func (l *listCache[T]) recent(ctx context.Context) ([]*T, error) {
 		return l.cached, nil
 	}
 	err := l.failed
-	if reading := l.read(); reading != nil {
+	if reading := l.read(retryGap); reading != nil {
 		err = l.await(ctx, reading)
 	}
 	if l.loaded.IsZero() {
@@ -201,25 +202,26 @@ func (l *listCache[T]) refreshIfDue() {
 		return
 	}
 	if l.loaded.IsZero() || l.clock.Since(l.loaded) >= refreshInterval {
-		l.read()
+		l.read(retryGap)
 	}
 }
 
-// minInterval is the least time from the end of one read to the begin of the next.
-func (l *listCache[T]) minInterval() time.Duration {
+// minInterval is the least time from the end of one read to the begin of the next, which is retry
+// if that has failed.
+func (l *listCache[T]) minInterval(retry time.Duration) time.Duration {
 	if l.failed != nil {
-		return retryGap
+		return retry
 	}
 	return max(minGap, quietFactor*l.took)
 }
 
 // read begins a read, or joins the one in flight; nil within the gap. One that
 // hangs, as reads do that an outage has caught, is not joined for long.
-func (l *listCache[T]) read() (done <-chan struct{}) {
+func (l *listCache[T]) read(retry time.Duration) (done <-chan struct{}) {
 	if l.reading != nil && l.clock.Since(l.began) < lookupTimeout {
 		return l.reading
 	}
-	if l.reading == nil && !l.tried.IsZero() && l.clock.Since(l.tried) < l.minInterval() {
+	if l.reading == nil && !l.tried.IsZero() && l.clock.Since(l.tried) < l.minInterval(retry) {
 		return nil
 	}
 	reading, began := make(chan struct{}), l.clock.Now()

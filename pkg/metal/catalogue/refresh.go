@@ -42,6 +42,13 @@ func (c *Catalogue) Loaded(kind metal.RefKind) bool {
 	return true
 }
 
+// ProjectLoaded reports whether all that one project is shown with was read once, or that the
+// metal-api does not know it.
+func (c *Catalogue) ProjectLoaded(id string) bool {
+	_, at := c.project.cached(id)
+	return (!at.IsZero() || c.projects.isLoaded()) && c.reservations.isLoaded()
+}
+
 // Watching keeps the lists that objects of a kind are made of fresh until stop is called, and for a
 // while after that.
 func (c *Catalogue) Watching(kind metal.RefKind) (stop func()) {
@@ -58,7 +65,8 @@ func (c *Catalogue) Watching(kind metal.RefKind) (stop func()) {
 
 // Refresh reads the lists again that objects of some kinds are made of, for consistent reads. A
 // list that was read within its minimal interval, which is 5 s or a hundred times what it took,
-// is not read again. When it returns, changes were reported. The error is a *metal.StaleError.
+// is not read again; nor, within 1 s to 30 s, one that could not be read. When it returns nil,
+// changes were reported. The error is a *metal.StaleError.
 //
 // Refresh must not be called by what OnChanged has called.
 func (c *Catalogue) Refresh(ctx context.Context, kinds ...metal.RefKind) error {
@@ -80,8 +88,9 @@ func (c *Catalogue) Refresh(ctx context.Context, kinds ...metal.RefKind) error {
 
 // RefreshProject reads one project with what is used of its quotas, unless that was done within
 // the last 3 s, and the reservations as Refresh does. The former counts against the limits of
-// look-ups, and at most 20 projects are read in a second. When it returns, changes were reported. The error is a *metal.StaleError. A project
-// that the metal-api does not know is no error.
+// look-ups, and at most 5 projects are read in a second. When it returns nil, changes were
+// reported. The error is a *metal.StaleError. A project that the metal-api does not know is no
+// error.
 //
 // RefreshProject must not be called by what OnChanged has called.
 func (c *Catalogue) RefreshProject(ctx context.Context, id string) error {

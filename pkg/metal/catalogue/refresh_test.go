@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -101,7 +102,7 @@ func TestRefresh_ErrorSaysSinceWhen(t *testing.T) {
 		stale(err)
 		stale(c.RefreshProject(t.Context(), simulator.ProjectA))
 		restore()
-		time.Sleep(retryGap)
+		time.Sleep(minRetryInterval)
 		read := time.Now()
 		require.NoError(t, c.Refresh(t.Context(), metal.KindPartition))
 		time.Sleep(minGap)
@@ -132,6 +133,141 @@ func TestRefresh_EndsInTime(t *testing.T) {
 		e.transport.Answer(nil)
 		time.Sleep(time.Minute)
 		require.NoError(t, c.Refresh(t.Context(), metal.KindPartition))
+	})
+}
+
+// Reads of what is shown are repeated by themselves, while an outage lasts, too.
+func TestRefresh_IsMadeMoreSeldomWhileListFails(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
+		restore := e.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultRefused})
+		var failed atomic.Int32
+		e.transport.Answer(func(r *http.Request) (*http.Response, error) {
+			if r.URL.Path == "/v1/image" {
+				failed.Add(1)
+			}
+			return nil, nil
+		})
+		for range 4 * 300 {
+			require.Error(t, c.Refresh(t.Context(), metal.KindImage))
+			time.Sleep(retryGap)
+		}
+		require.Less(t, failed.Load(), int32(6+300/30))
+		require.Greater(t, failed.Swap(0), int32(300/30))
+		for range 40 {
+			_, _, err := c.LookupPartition(t.Context(), "nope")
+			require.Error(t, err)
+			_, _, err = c.LookupImage(t.Context(), "nope", "")
+			require.Error(t, err)
+			time.Sleep(retryGap)
+		}
+		require.GreaterOrEqual(t, failed.Load(), int32(39), "look-ups are not repeated by themselves")
+		restore()
+		time.Sleep(maxRetryInterval)
+		require.NoError(t, c.Refresh(t.Context(), metal.KindImage))
+	})
+}
+
+// What is called with changes may take long: reads do not.
+func TestRefresh_EndsInTimeWhileChangesAreReported(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
+		calls, leave := 0, make(chan struct{})
+		c.OnChanged(func([]metal.Ref) {
+			calls++
+			<-leave
+		})
+		first := time.Now()
+		for range 5 {
+			began := time.Now()
+			err := c.Refresh(t.Context(), metal.KindSize)
+			require.ErrorIs(t, err, metal.ErrTimeout)
+			var stale *metal.StaleError
+			require.ErrorAs(t, err, &stale)
+			require.False(t, stale.Since.After(first), "when the last report that is over began")
+			require.LessOrEqual(t, time.Since(began), 2*lookupTimeout)
+			time.Sleep(minGap)
+		}
+		c.changes.mu.Lock()
+		require.NotNil(t, c.changes.next, "all that wait share one report")
+		c.changes.mu.Unlock()
+		close(leave)
+		require.NoError(t, c.Refresh(t.Context(), metal.KindSize))
+		synctest.Wait()
+		require.Equal(t, 1, calls, "nothing else has changed")
+	})
+}
+
+func TestProjectLoaded_AfterGetOfUnknownProject(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
+		require.False(t, c.ProjectLoaded(metaltest.NoSuchID))
+		restore := e.sim.Inject(simulator.Fault{Endpoint: "size-reservation-list", Kind: simulator.FaultRefused})
+		require.Error(t, c.RefreshProject(t.Context(), metaltest.NoSuchID))
+		require.False(t, c.ProjectLoaded(metaltest.NoSuchID), "what is reserved for it is not known")
+		restore()
+		time.Sleep(powerTTL)
+		require.NoError(t, c.RefreshProject(t.Context(), metaltest.NoSuchID))
+		require.True(t, c.ProjectLoaded(metaltest.NoSuchID))
+		require.Nil(t, c.Project(metaltest.NoSuchID))
+		require.False(t, c.ProjectLoaded(simulator.ProjectA))
+		require.NoError(t, c.Refresh(t.Context(), metal.KindProject))
+		require.True(t, c.ProjectLoaded(simulator.ProjectA))
+	})
+}
+
+// slowProject answers a get of a project late, with what it was when the get began.
+type slowProject struct {
+	metal.Inventory
+	name  atomic.Value
+	delay time.Duration
+}
+
+func newSlowProject(delay time.Duration) *slowProject {
+	s := &slowProject{delay: delay}
+	s.name.Store("old")
+	return s
+}
+
+func (s *slowProject) Project(_ context.Context, id string) (*metal.Project, error) {
+	p := &metal.Project{ID: id, Name: s.name.Load().(string)}
+	time.Sleep(s.delay)
+	return p, nil
+}
+
+func (s *slowProject) ListProjects(context.Context) ([]*metal.Project, error) {
+	return []*metal.Project{{ID: simulator.ProjectA, Name: s.name.Load().(string)}}, nil
+}
+
+func (*slowProject) ListReservations(context.Context) ([]*metal.Reservation, error) { return nil, nil }
+
+func TestProject_IsThatOfTheReadThatBeganLater(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, _ *env) {
+		backend := newSlowProject(time.Second)
+		c := New(backend, nil)
+		done := make(chan error)
+		go func() { done <- c.RefreshProject(t.Context(), simulator.ProjectA) }()
+		time.Sleep(soon)
+		backend.name.Store("new")
+		require.NoError(t, c.Refresh(t.Context(), metal.KindProject))
+		require.NoError(t, <-done)
+		require.Equal(t, "new", c.Project(simulator.ProjectA).Name)
+		backend.name.Store("newest")
+		time.Sleep(powerTTL)
+		require.NoError(t, c.RefreshProject(t.Context(), simulator.ProjectA))
+		require.Equal(t, "newest", c.Project(simulator.ProjectA).Name)
+	})
+}
+
+func TestOnChanged_ReportsProjectThatIsAnsweredLate(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, _ *env) {
+		c := New(newSlowProject(2*lookupTimeout), nil)
+		var reported []metal.Ref
+		c.OnChanged(func(refs []metal.Ref) { reported = append(reported, refs...) })
+		require.ErrorIs(t, c.RefreshProject(t.Context(), simulator.ProjectA), metal.ErrTimeout)
+		time.Sleep(2 * lookupTimeout)
+		synctest.Wait()
+		require.Equal(t, refsOf(metal.KindProject, simulator.ProjectA), reported)
 	})
 }
 
