@@ -229,6 +229,7 @@ func TestRefresh_DisappearanceOfManyAddressesIsVerifiedByReads(t *testing.T) {
 			_, err := another.FreeIP(t.Context(), address)
 			require.NoError(t, err)
 		}
+		e.sim.SetSlowdown(4)
 		reads := 0
 		for left := 100; left > 0; reads++ {
 			time.Sleep(time.Minute)

@@ -68,6 +68,9 @@ func TestAllNetworksObserved_OfEachBoundProjectIfListIsRefused(t *testing.T) {
 		require.False(t, stale.Since.IsZero())
 		require.True(t, e.observer.AllNetworksObserved())
 		require.Contains(t, networkIDs(e.observer.NetworksOf(simulator.ProjectB)), other)
+
+		e.observer.LearnIP(&metal.IP{Address: "203.0.113.99", Project: "c"})
+		require.False(t, e.observer.AllNetworksObserved(), "not all that is bound can be listed")
 	})
 }
 

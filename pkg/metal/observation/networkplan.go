@@ -156,12 +156,14 @@ func (o *Observer) planFindsOfProjects(p *networkingPlan, before time.Time, m li
 	}
 }
 
-// boundProjects returns the projects whose networks are shown, by id. The facts' mu is held.
+// boundProjects returns the projects whose networks are shown, by id: those that can be listed,
+// and those that anything is known of. The facts' mu is held.
 func (o *Observer) boundProjects() []string {
-	if o.opts.BoundProjects != nil {
-		return slices.Clone(o.opts.BoundProjects())
+	known := o.knownProjects()
+	if o.opts.BoundProjects == nil {
+		return known
 	}
-	return o.knownProjects()
+	return slices.Compact(slices.Sorted(slices.Values(append(known, o.opts.BoundProjects()...))))
 }
 
 func presentIDs[T any](c *cache[T]) (ids []string) {
@@ -262,6 +264,9 @@ func (o *Observer) knownProjects() []string {
 		projects[project] = struct{}{}
 	}
 	for project := range o.facts.networking.networksOf {
+		projects[project] = struct{}{}
+	}
+	for project := range o.facts.networking.ipsOf {
 		projects[project] = struct{}{}
 	}
 	for project := range o.facts.networking.networks.projects {

@@ -40,8 +40,8 @@ type Options struct {
 	// Relevant reports whether a project's metal is shown; default: every one's.
 	// Call RelevanceChanged when that changes.
 	Relevant func(project string) bool
-	// BoundProjects returns the relevant projects as far as they can be listed; default: those
-	// that anything is known of.
+	// BoundProjects returns relevant projects as far as they can be listed, besides those that
+	// anything is known of; default: none. It must not call the Observer.
 	BoundProjects func() []string
 	// Changed is called with what has changed, in the order of the changes, one
 	// call at a time. It may ask the Observer for facts; it must not call
