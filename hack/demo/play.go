@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
+	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 	"metal-stack.io/infrastructure-apiserver/test/e2e/capi"
 )
@@ -18,6 +19,8 @@ const (
 	namespace = "team-a"
 	name      = "rose"
 	service   = "web"
+	// address is the claim of the address of the cluster's control plane.
+	address = "rose-api"
 	// actLimit is how long one act may take.
 	actLimit = 10 * time.Minute
 )
@@ -39,6 +42,7 @@ func (p *play) run() {
 	p.began = time.Now()
 	p.install()
 	before := p.projectMetal()
+	p.choose()
 	p.order()
 	p.serve()
 	p.protect()
@@ -70,16 +74,41 @@ func (p *play) install() {
 	p.kubectl("get", "msm", "-n", namespace)
 }
 
+// choose is how the tenant finds out what to write.
+func (p *play) choose() {
+	p.section("What there is to be had, with kubectl alone")
+	p.kubectl("get", "metalstackpartitions", "-o", "wide")
+	p.kubectl("get", "metalstacksizes")
+	p.kubectl("get", "metalstackimages", "--field-selector", "status.newest=true")
+	p.kubectl("get", "metalstacknetworks", "-n", namespace)
+	p.explain("Three workers are wanted now. Could they be had?")
+	p.kubectl("metal", "can-i-have", simulator.SmallSize, "--count=3", "-n", namespace)
+	p.explain("An address that stays when the cluster is deleted:")
+	file := filepath.Join(p.manager.Dir(), address+".yaml")
+	manifest := fmt.Sprintf("apiVersion: %s\nkind: MetalStackIP\nmetadata: {name: %s, namespace: %s}\nspec: {networkID: %s}\n",
+		v1alpha4.SchemeGroupVersion, address, namespace, simulator.InternetNetwork)
+	if err := os.WriteFile(file, []byte(manifest), 0o600); err != nil {
+		p.Fatal(err)
+	}
+	p.print(manifest)
+	p.showCommand("kubectl create -f %s.yaml", address)
+	p.output("create", "-f", file)
+	p.kubectl("wait", "metalstackip", address, "-n", namespace, "--for=condition=Ready")
+	p.wait()
+}
+
 // order is the tenant's part.
 func (p *play) order() {
 	p.section("A cluster: 1 firewall, 3 machines for the control plane, 3 workers")
+	p.showCommand("export CONTROL_PLANE_IP=$(kubectl get metalstackip %s -n %s -o jsonpath='{.status.address}')", address, namespace)
 	p.showCommand("clusterctl generate cluster %s --infrastructure metal-stack --target-namespace %s \\", name, namespace)
 	p.showCommand("  --control-plane-machine-count 3 --worker-machine-count 3 --kubernetes-version %s | kubectl apply -f -", capi.KubernetesVersion)
 	stop := p.printProgress()
 	p.tenant = p.manager.Order(p, capi.Order{
 		Namespace: namespace, Name: name, ControlPlane: 3, Workers: 3,
 		// Ten minutes, the default, are too long for a demo.
-		Variables: map[string]string{"UNHEALTHY_TIMEOUT": "10", "WORKER_REMEDIATION_TEMPLATE": capi.RemediationTemplate(name + "-md-0")},
+		Variables: map[string]string{"UNHEALTHY_TIMEOUT": "10", "WORKER_REMEDIATION_TEMPLATE": capi.RemediationTemplate(name + "-md-0"),
+			"CONTROL_PLANE_IP": p.output("get", "metalstackip", address, "-n", namespace, "-o", "jsonpath={.status.address}")},
 	})
 	p.tenant.AwaitMachines(p, actLimit, 3, 3)
 	stop()
@@ -89,7 +118,7 @@ func (p *play) order() {
 	if err := os.WriteFile(p.workloadConfig, []byte(workload), 0o600); err != nil {
 		p.Fatal(err)
 	}
-	p.explain("The tenant's cluster itself, at the address that was allocated for it. metal-ccm in it gave the Nodes their provider IDs:")
+	p.explain("The tenant's cluster itself, at the address that was claimed for it. metal-ccm in it gave the Nodes their provider IDs:")
 	p.showCommand("clusterctl get kubeconfig %s -n %s > %[1]s.kubeconfig", name, namespace)
 	p.kubectlInWorkload("get", "nodes", "-o", "custom-columns=NAME:.metadata.name,PROVIDERID:.spec.providerID,VERSION:.status.nodeInfo.kubeletVersion")
 	p.wait()
@@ -129,6 +158,9 @@ func (p *play) remove(before string) {
 	stop := p.printProgress()
 	p.tenant.Delete(p, actLimit)
 	stop()
+	p.explain("The address is kept, for the next cluster, until its object is deleted:")
+	p.kubectl("get", "metalstackip", address, "-n", namespace)
+	p.kubectl("delete", "metalstackip", address, "-n", namespace)
 	if after := p.projectMetal(); after != before {
 		p.Fatalf("the project has metal that it did not have before.\nbefore: %s\nafter:  %s", before, after)
 	}
