@@ -209,7 +209,7 @@ func TestRefresh_CapacitiesAreThoseOfAList(t *testing.T) {
 // a fact is kept is counted as that, the others as they were last shown, and none of them any more
 // that was missing for long.
 func TestCapacity_IsThatOfFactsAndLists(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(4) {
 		random := rand.New(rand.NewPCG(seed, 3))
 		f := newFacts(func(project string) bool { return project == "shown" }, nil)
 		o := &Observer{facts: f}
@@ -225,7 +225,7 @@ func TestCapacity_IsThatOfFactsAndLists(t *testing.T) {
 			return found
 		}
 		var begun []observationTime
-		for range 300 {
+		for range 200 {
 			now = now.Add(time.Duration(random.IntN(60)) * time.Second)
 			for range 1 + random.IntN(2) {
 				begun = append(begun, f.nextObservation(now))

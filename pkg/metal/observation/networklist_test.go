@@ -51,6 +51,26 @@ func TestRefresh_WarningOfRefusedListEndsWithItsCause(t *testing.T) {
 	})
 }
 
+// What a project's read can show does not wait for a list that takes longer than the read.
+func TestRefresh_LeavesSlowListToSweepsAfterRefusal(t *testing.T) {
+	runTest(t, envConfig{costs: true}, func(t *testing.T, e *env) {
+		require.NoError(t, e.observer.Refresh(t.Context(), allNetworks))
+		e.refuseNetworkLists()
+		require.ErrorIs(t, e.observer.Refresh(t.Context(), allNetworks), errNetworksNotListed)
+		time.Sleep(failedListInterval)
+		e.observer.facts.networking.networksListed = 1_000_000
+		for range 2 {
+			require.ErrorIs(t, e.observer.Refresh(t.Context(), networksOfA), errNetworksNotListed)
+			require.ErrorIs(t, e.observer.Refresh(t.Context(), allNetworks), errNetworksNotListed)
+			require.WithinDuration(t, time.Now(), e.observer.facts.networking.networks.observed(simulator.ProjectA), soon)
+		}
+		e.transport.Answer(nil)
+		e.observer.Watching(metal.KindNetwork, simulator.ProjectA)
+		e.sweep()
+		require.NoError(t, e.observer.Refresh(t.Context(), networksOfA))
+	})
+}
+
 // boundTo has projects be bound.
 func boundTo(projects ...string) Options {
 	return Options{BoundProjects: func() []string { return projects }}

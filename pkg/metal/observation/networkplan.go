@@ -80,9 +80,7 @@ func (o *Observer) planNetworking(scope metal.Scope, m limits) (metal.Scope, net
 		known := presentIDs(&o.facts.networks)
 		if n.listError != nil {
 			p.unlisted = true
-			if p.listNetworks = n.listDue(now); p.listNetworks {
-				p.add(o, callNetworkFind, n.networksListed)
-			}
+			p.listNetworks = o.planList(&p, now, m)
 			o.planPublic(&p, now)
 			o.planFindsOfProjects(&p, now, m)
 		} else if o.preferBulk(callNetworkFind, callNetworkGet, n.networksListed, len(known), !n.networks.allAt.IsZero(), m) {
@@ -103,9 +101,7 @@ func (o *Observer) planNetworking(scope metal.Scope, m limits) (metal.Scope, net
 		}
 		scope.Networks = without(scope.Networks, slices.Collect(maps.Keys(n.public)), known...)
 		o.planPublic(&p, now)
-		if p.shared = n.listDue(now); p.shared {
-			p.add(o, callNetworkFind, n.networksListed)
-		}
+		p.shared = o.planList(&p, now, m)
 		p.unlisted = !p.shared && n.listError != nil
 	}
 	switch project := scope.ProjectIPs; {
@@ -137,6 +133,18 @@ func (o *Observer) planPublic(p *networkingPlan, now time.Time) {
 		p.public = true
 		p.add(o, callNetworkFind, len(o.facts.networking.public))
 	}
+}
+
+// planList plans a list of all networks if one is due; after one that was refused only within the
+// limits: what can be shown without is not to wait for it, and sweeps make one.
+func (o *Observer) planList(p *networkingPlan, now time.Time, m limits) bool {
+	n, next := &o.facts.networking, *p
+	next.add(o, callNetworkFind, n.networksListed)
+	if !n.listDue(now) || n.listError != nil && !m.allow(plan{cost: next.cost, duration: next.duration}) {
+		return false
+	}
+	*p = next
+	return true
 }
 
 // planFindsOfProjects plans to find the networks of the projects that are bound, as far as the
