@@ -137,6 +137,15 @@ type Ref struct {
 	ID   string
 }
 
+// ExpandedRef is one of several objects as which metal is shown.
+type ExpandedRef struct {
+	Ref Ref
+	// Namespace is that of the object.
+	Namespace string
+	// Shows is a pointer to what is shown of the metal, which does not change.
+	Shows any
+}
+
 // RefChanges is how a set of refs differs from an earlier state of it.
 type RefChanges struct {
 	// Complete: Added is the whole set, whatever it was before.

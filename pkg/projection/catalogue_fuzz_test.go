@@ -46,7 +46,7 @@ func FuzzDiscovered_IsDeterministic(f *testing.F) {
 		if n, err := client.Network(t.Context(), "n"); err == nil {
 			b.facts.networks[n.ID] = n
 			discovered := func() (all []runtime.Object) {
-				for _, ref := range networks.Expand(metal.Ref{Kind: metal.KindNetwork, ID: n.ID}) {
+				for _, ref := range expanded(networks, n.ID) {
 					obj, _ := networks.Discovered(ref)
 					all = append(all, obj)
 				}

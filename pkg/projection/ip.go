@@ -138,12 +138,21 @@ func (p *IPProjector) fill(c *claim, ip, shown *infrastructure.MetalStackIP) (me
 	ip.Status.Address = c.id
 	fact, presence := p.Facts.IP(c.id)
 	recorded := ip.Status.Allocation.AllocationUUID
+	project, bound := p.Bindings.Project(ip.Namespace)
 	switch {
+	case presence == metal.Present && !bound:
+		// Whose it should be is not known.
+		return metal.Unobserved, nil
 	case presence == metal.Present && cmp.Or(recorded, fact.AllocationUUID) != fact.AllocationUUID:
 		// Which project has it now must not be disclosed.
 		return presence, &conditionState{
 			status: metav1.ConditionFalse, reason: infrastructure.ReasonAddressGone, since: fact.Created,
 			message: fmt.Sprintf("Allocation %s of address %s was ended by another client; the address has a new allocation.", recorded, c.id),
+		}
+	case presence == metal.Present && fact.Project != project:
+		return presence, &conditionState{
+			status: metav1.ConditionFalse, reason: infrastructure.ReasonAddressGone, since: fact.Created,
+			message: fmt.Sprintf("Address %s is not of the project of this namespace.", c.id),
 		}
 	case presence == metal.Present:
 		p.show(&ip.Status, fact, ip.Namespace, ip.Name)

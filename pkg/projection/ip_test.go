@@ -188,3 +188,20 @@ func BenchmarkIPProjector_Discovered(b *testing.B) {
 		p.Discovered(metal.Ref{Kind: metal.KindIP, ID: ip.Address})
 	}
 }
+
+// The allocation of an address has no UUID in older versions of the metal-api.
+func TestIPProjector_ClaimShowsNothingOfAnotherProject(t *testing.T) {
+	t.Parallel()
+	f := newTenants(t)
+	ip := staticAddress()
+	ip.Project, ip.AllocationUUID = projectB, ""
+	f.facts.ips[ip.Address] = ip
+	record := ipRecord(infrastructure.AllocationAllocated)
+	record.Status.Allocation.AllocationUUID = ""
+	shown := NewIPProjector(f.source).Project(record, nil).(*infrastructure.MetalStackIP)
+	ready := meta.FindStatusCondition(shown.Status.Conditions, infrastructure.ConditionReady)
+	require.Equal(t, infrastructure.ReasonAddressGone, ready.Reason)
+	require.Equal(t, "Address 203.0.113.7 is not of the project of this namespace.", ready.Message)
+	shown.Status.Conditions, shown.Status.Allocation = nil, nil
+	require.Equal(t, infrastructure.MetalStackIPStatus{Managed: true, Address: "203.0.113.7"}, shown.Status)
+}

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -19,6 +22,7 @@ import (
 type NetworkProjector struct {
 	Source
 	holders holders
+	shared  sharedNetworks
 }
 
 // Kind implements storage.Kinded.
@@ -34,38 +38,36 @@ func networkIn(project, id string) metal.Ref {
 
 // Expand implements storage.Expander: a network is shown in the namespace of each project
 // that can use it.
-func (p *NetworkProjector) Expand(ref metal.Ref) []metal.Ref {
+func (p *NetworkProjector) Expand(ref metal.Ref) []metal.ExpandedRef {
 	if ref.Kind != metal.KindNetwork {
 		return nil
 	}
 	n, presence := p.Facts.Network(ref.ID)
 	if presence != metal.Present {
+		p.shared.forget(ref.ID)
 		return nil
 	}
-	var refs []metal.Ref
-	for _, project := range p.projectsOf(n) {
-		if _, bound := p.Bindings.Namespace(project); bound && n.UsableBy(project) {
-			refs = append(refs, networkIn(project, n.ID))
+	var all []metal.ExpandedRef
+	add := func(project string, shows any) {
+		if namespace, bound := p.Bindings.Namespace(project); bound && n.UsableBy(project) {
+			all = append(all, metal.ExpandedRef{Ref: networkIn(project, n.ID), Namespace: namespace, Shows: shows})
 		}
 	}
-	return refs
-}
-
-// projectsOf are the projects that may be able to use a network.
-func (p *NetworkProjector) projectsOf(n *metal.Network) []string {
-	var projects []string
 	if n.Project != "" {
-		projects = append(projects, n.Project)
+		add(n.Project, n)
 	}
 	if p.BoundProjects == nil || n.Project != "" && !n.Shared {
-		return projects
+		p.shared.forget(ref.ID)
+		return all
 	}
-	for _, project := range p.BoundProjects() {
+	shared, projects := p.shared.of(n), p.BoundProjects()
+	all = slices.Grow(all, len(projects))
+	for _, project := range projects {
 		if project != n.Project {
-			projects = append(projects, project)
+			add(project, shared)
 		}
 	}
-	return projects
+	return all
 }
 
 // Discovered implements storage.Projector.
@@ -79,16 +81,23 @@ func (p *NetworkProjector) Discovered(ref metal.Ref) (runtime.Object, []metal.Re
 	if presence != metal.Present || !bound || !n.UsableBy(project) {
 		return nil, nil
 	}
+	if n.Project != project {
+		shared := p.shared.of(n)
+		object, ok := discoveredMeta(metal.KindNetwork, namespace, n.ID, n.ID, shared.created)
+		if !ok {
+			return nil, nil
+		}
+		// No claim of this namespace can have it.
+		return &infrastructure.MetalStackNetwork{ObjectMeta: object, Status: shared.status}, nil
+	}
 	object, ok := discoveredMeta(metal.KindNetwork, namespace, n.ID, n.ID, n.Created)
 	if !ok {
 		return nil, nil
 	}
 	shown := &infrastructure.MetalStackNetwork{ObjectMeta: object}
 	shown.Status.Ready = true
-	p.show(&shown.Status, n, project, namespace, "")
-	if n.Project != project {
-		return shown, nil // No claim of this namespace can have it.
-	}
+	showNetwork(&shown.Status, n, true)
+	shown.Status.Users = p.holders.networkUsers(n, namespace, "")
 	refs := []metal.Ref{{Kind: metal.KindNetworkClaim, ID: n.ID}}
 	if uid := n.UID(); uid != "" {
 		refs = append(refs, metal.Ref{Kind: metal.KindUID, ID: uid})
@@ -96,14 +105,13 @@ func (p *NetworkProjector) Discovered(ref metal.Ref) (runtime.Object, []metal.Re
 	return shown, refs
 }
 
-// show fills in what is observed of a network that the project can use. Of one that is not the
-// project's own it is only what a spec needs: its name, labels, and who uses how much of it,
-// are others' affairs.
-func (p *NetworkProjector) show(s *infrastructure.MetalStackNetworkStatus, n *metal.Network, project, namespace, claim string) {
+// showNetwork fills in what is observed of a network that a project can use, but for its users. Of
+// one that is not the project's own it is only what a spec needs: not who uses how much of it, and
+// of another project's not its name either.
+func showNetwork(s *infrastructure.MetalStackNetworkStatus, n *metal.Network, own bool) {
 	s.NetworkID, s.Type, s.Partition, s.NAT = n.ID, networkType(n), n.Partition, n.NAT
 	s.Prefixes = slices.Sorted(slices.Values(n.Prefixes))
 	s.DestinationPrefixes = slices.Sorted(slices.Values(n.DestinationPrefixes))
-	own := n.Project == project
 	if own || n.Project == "" {
 		s.DisplayName, s.Description = text(n.Name), text(n.Description)
 	}
@@ -112,7 +120,58 @@ func (p *NetworkProjector) show(s *infrastructure.MetalStackNetworkStatus, n *me
 	}
 	s.VRF, s.ParentNetworkID = n.VRF, n.ParentNetworkID
 	s.AvailableIPs, s.UsedIPs = new(n.AvailableIPs), new(n.UsedIPs)
-	s.Users = p.holders.networkUsers(n, namespace, claim)
+}
+
+// sharedNetwork is what every project is shown of a network that is not its own. It does not change.
+type sharedNetwork struct {
+	status  infrastructure.MetalStackNetworkStatus
+	created time.Time
+}
+
+func newSharedNetwork(n *metal.Network) *sharedNetwork {
+	shared := &sharedNetwork{}
+	shared.status.Ready = true
+	showNetwork(&shared.status, n, false)
+	if n.Project == "" {
+		shared.created = n.Created
+	}
+	return shared
+}
+
+// sharedNetworks has, by id, what is shown of networks in several namespaces: while that is the
+// same, so is the pointer to it.
+type sharedNetworks struct {
+	mu   sync.Mutex
+	byID map[string]sharedOf
+}
+
+type sharedOf struct {
+	network *metal.Network
+	shows   *sharedNetwork
+}
+
+func (s *sharedNetworks) of(n *metal.Network) *sharedNetwork {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := s.byID[n.ID]
+	if known.network == n {
+		return known.shows
+	}
+	shows := newSharedNetwork(n)
+	if known.shows != nil && known.shows.created.Equal(shows.created) && apiequality.Semantic.DeepEqual(known.shows.status, shows.status) {
+		shows = known.shows
+	}
+	if s.byID == nil {
+		s.byID = map[string]sharedOf{}
+	}
+	s.byID[n.ID] = sharedOf{n, shows}
+	return shows
+}
+
+func (s *sharedNetworks) forget(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.byID, id)
 }
 
 func networkType(n *metal.Network) infrastructure.NetworkType {
@@ -188,9 +247,20 @@ func (p *NetworkProjector) fill(c *claim, n, shown *infrastructure.MetalStackNet
 	}
 	n.Status.NetworkID = c.id
 	fact, presence := p.Facts.Network(c.id)
+	project, bound := p.Bindings.Project(n.Namespace)
 	switch {
+	case presence == metal.Present && bound && fact.Project == project:
+		showNetwork(&n.Status, fact, true)
+		n.Status.Users = p.holders.networkUsers(fact, n.Namespace, n.Name)
+	case presence == metal.Present && bound:
+		// Which project has it now must not be disclosed.
+		return presence, &conditionState{
+			status: metav1.ConditionFalse, reason: infrastructure.ReasonNetworkGone,
+			message: fmt.Sprintf("Network %s is not of the project of this namespace.", c.id),
+		}
 	case presence == metal.Present:
-		p.show(&n.Status, fact, fact.Project, n.Namespace, n.Name)
+		// Whose it should be is not known.
+		return metal.Unobserved, nil
 	case presence == metal.Gone:
 		return presence, &conditionState{
 			status: metav1.ConditionFalse, reason: infrastructure.ReasonNetworkGone,

@@ -45,6 +45,68 @@ func (r recordsBy) add(p interface {
 	}
 }
 
+// expanded are the refs that a network is expanded to.
+func expanded(p *NetworkProjector, id string) (refs []metal.Ref) {
+	for _, e := range p.Expand(metal.Ref{Kind: metal.KindNetwork, ID: id}) {
+		refs = append(refs, e.Ref)
+	}
+	return refs
+}
+
+// What is equal has not to be projected again.
+func TestNetworkProjector_ExpandedRefsDifferOnlyIfTheyShowSomethingElse(t *testing.T) {
+	t.Parallel()
+	f := newTenants(t)
+	n := privateNetwork()
+	n.Shared, n.Project = true, projectA
+	p := NewNetworkProjector(f.source)
+	observe := func(edit func(*metal.Network)) map[string]metal.ExpandedRef {
+		again := *n
+		edit(&again)
+		n = &again
+		f.facts.networks[n.ID] = n
+		in := map[string]metal.ExpandedRef{}
+		for _, e := range p.Expand(metal.Ref{Kind: metal.KindNetwork, ID: n.ID}) {
+			in[e.Namespace] = e
+			p.Discovered(e.Ref)
+		}
+		return in
+	}
+	before := observe(func(*metal.Network) {})
+	used := observe(func(n *metal.Network) { n.UsedIPs++ })
+	require.NotEqual(t, before[namespaceA].Shows, used[namespaceA].Shows, "its project's own")
+	require.Same(t, before[namespaceB].Shows, used[namespaceB].Shows)
+	prefixes := observe(func(n *metal.Network) { n.Prefixes = []string{"10.0.0.0/16"} })
+	require.NotSame(t, used[namespaceB].Shows, prefixes[namespaceB].Shows)
+	obj, _ := p.Discovered(networkIn(projectB, n.ID))
+	require.Equal(t, []string{"10.0.0.0/16"}, obj.(*infrastructure.MetalStackNetwork).Status.Prefixes)
+}
+
+// A network that was freed may be another project's by now.
+func TestNetworkProjector_ClaimShowsNothingOfAnotherProject(t *testing.T) {
+	t.Parallel()
+	f := newTenants(t)
+	n := privateNetwork()
+	f.facts.networks[n.ID] = n
+	p := NewNetworkProjector(f.source)
+	record := networkRecord(infrastructure.AllocationAllocated)
+	own := p.Project(record, nil).(*infrastructure.MetalStackNetwork)
+	require.True(t, own.Status.Ready)
+	foreign := *n
+	foreign.Project, foreign.Name = projectB, "of-project-b"
+	f.facts.networks[n.ID] = &foreign
+	shown := p.Project(record, own).(*infrastructure.MetalStackNetwork)
+	ready := meta.FindStatusCondition(shown.Status.Conditions, infrastructure.ConditionReady)
+	require.Equal(t, infrastructure.ReasonNetworkGone, ready.Reason)
+	require.Equal(t, "Network net-1 is not of the project of this namespace.", ready.Message)
+	shown.Status.Conditions, shown.Status.Allocation = nil, nil
+	require.Equal(t, infrastructure.MetalStackNetworkStatus{Managed: true, NetworkID: "net-1"}, shown.Status)
+
+	record.Namespace = "not-bound-yet"
+	shown = p.Project(record, nil).(*infrastructure.MetalStackNetwork)
+	require.Equal(t, infrastructure.ReasonNotObserved, meta.FindStatusCondition(shown.Status.Conditions, infrastructure.ConditionReady).Reason)
+}
+
 func privateNetwork() *metal.Network {
 	return &metal.Network{
 		ID: "net-1", Name: "prod", Description: "MetalStackCluster team-a/prod", Project: projectA, Partition: "fra-01", ParentNetworkID: "super",
@@ -67,7 +129,7 @@ func TestNetworkProjector_ShowsOwnNetworksWhole(t *testing.T) {
 	n := privateNetwork()
 	f.facts.networks[n.ID] = n
 	p := NewNetworkProjector(f.source)
-	require.Equal(t, []metal.Ref{networkIn(projectA, n.ID)}, p.Expand(metal.Ref{Kind: metal.KindNetwork, ID: n.ID}))
+	require.Equal(t, []metal.Ref{networkIn(projectA, n.ID)}, expanded(p, n.ID))
 
 	obj, refs := p.Discovered(networkIn(projectA, n.ID))
 	shown := obj.(*infrastructure.MetalStackNetwork)
@@ -96,16 +158,18 @@ func TestNetworkProjector_ShowsOthersNetworksAsFarAsASpecNeeds(t *testing.T) {
 	}
 	f.facts.networks[shared.ID], f.facts.networks[external.ID] = shared, external
 	p := NewNetworkProjector(f.source)
-	require.Equal(t, []metal.Ref{networkIn(projectA, "internet"), networkIn(projectB, "internet")}, p.Expand(metal.Ref{Kind: metal.KindNetwork, ID: "internet"}))
-	require.Equal(t, []metal.Ref{networkIn(projectA, "net-1"), networkIn(projectB, "net-1")}, p.Expand(metal.Ref{Kind: metal.KindNetwork, ID: "net-1"}))
+	require.Equal(t, []metal.Ref{networkIn(projectA, "internet"), networkIn(projectB, "internet")}, expanded(p, "internet"))
+	require.Equal(t, []metal.Ref{networkIn(projectA, "net-1"), networkIn(projectB, "net-1")}, expanded(p, "net-1"))
 
 	obj, refs := p.Discovered(networkIn(projectB, shared.ID))
 	require.Empty(t, refs, "a claim of another namespace does not hide it")
-	require.Equal(t, namespaceB, obj.(*infrastructure.MetalStackNetwork).Namespace)
-	require.Equal(t, infrastructure.MetalStackNetworkStatus{
-		Ready: true, NetworkID: "net-1", Type: infrastructure.NetworkPrivateShared, Partition: "fra-01", NAT: true,
-		Prefixes: []string{"10.0.0.0/22", "2001:db8::/64"}, DestinationPrefixes: []string{"10.8.0.0/16"},
-	}, obj.(*infrastructure.MetalStackNetwork).Status)
+	require.Equal(t, &infrastructure.MetalStackNetwork{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespaceB, Name: "net-1", Generation: 1, UID: obj.(*infrastructure.MetalStackNetwork).UID},
+		Status: infrastructure.MetalStackNetworkStatus{
+			Ready: true, NetworkID: "net-1", Type: infrastructure.NetworkPrivateShared, Partition: "fra-01", NAT: true,
+			Prefixes: []string{"10.0.0.0/22", "2001:db8::/64"}, DestinationPrefixes: []string{"10.8.0.0/16"},
+		},
+	}, obj, "nor when it was created")
 
 	in := map[string]*infrastructure.MetalStackNetwork{}
 	for _, project := range []string{projectA, projectB} {

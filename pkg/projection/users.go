@@ -83,7 +83,7 @@ func holderOf(record runtime.Object) (user infrastructure.MetalUser, uid string)
 }
 
 // networkUsers are the users of a network of the namespace's project; claim is the name of
-// the claim that is asking, or empty.
+// the claim whose status they are for, or empty.
 func (h holders) networkUsers(n *metal.Network, namespace, claim string) []infrastructure.MetalUser {
 	users, uids := h.of(metal.Ref{Kind: metal.KindNetwork, ID: n.ID}, namespace, userNetwork, claim)
 	other := identified(func(key string) string { return n.Labels[key] })

@@ -62,7 +62,7 @@ func New(observer Observer, catalogue Catalogue, bindings tenancy.Bindings) stor
 	return refresher{observer, catalogue, bindings}
 }
 
-var _ storage.InterestKeeper = refresher{}
+var _ storage.WatchObserver = refresher{}
 
 type refresher struct {
 	observer  Observer
@@ -165,7 +165,7 @@ func (r refresher) Known(scope storage.Scope) bool {
 	return true
 }
 
-// Watching implements storage.InterestKeeper. Watches of networks and addresses across namespaces
+// Watching implements storage.WatchObserver. Watches of networks and addresses across namespaces
 // do not count: those of the kube-controller-manager's garbage collector are always there.
 func (r refresher) Watching(scope storage.Scope) (stop func()) {
 	switch scope.Kind {

@@ -232,7 +232,7 @@ func TestRefresh_WatchesProjectOfNamespace(t *testing.T) {
 	bindings, err := tenancy.NewStatic([]string{"team-a=" + project})
 	require.NoError(t, err)
 	o, c := &fakeObserver{}, &fakeCatalogue{}
-	r := New(o, c, bindings).(storage.InterestKeeper)
+	r := New(o, c, bindings).(storage.WatchObserver)
 	for _, scope := range []storage.Scope{{Kind: metal.KindNetwork, Namespace: "team-b"}, {Kind: metal.KindNetwork, AllNamespaces: true}} {
 		stop := r.Watching(scope)
 		assert.Empty(t, o.watched, "%v", scope)

@@ -123,7 +123,8 @@ func (r *REST) Create(ctx context.Context, obj runtime.Object, createValidation 
 		ctx = context.WithValue(ctx, movedKey{}, true)
 	}
 	if dryrun.IsDryRun(options.DryRun) {
-		ctx = context.WithValue(ctx, dryRunKey{}, true)
+		// A record takes the name of what is discovered.
+		ctx = storage.WithRecordsOnly(context.WithValue(ctx, dryRunKey{}, true))
 	}
 	ctx, override := withResponseOverride(ctx)
 	created, err := r.Store.Create(ctx, obj, createValidation, options)

@@ -43,7 +43,7 @@ func (r reader) get(ctx context.Context, name string, options *metav1.GetOptions
 }
 
 func (r reader) list(ctx context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
-	return r.shown().list(forReads(ctx), options, func(ctx context.Context) (runtime.Object, error) {
+	return r.shown().list(withRecordsOnlyForControllers(ctx), options, func(ctx context.Context) (runtime.Object, error) {
 		form, _ := ctx.Value(encodedFormKey{}).(encodedForm)
 		if form == 0 {
 			return r.store.List(ctx, options)
@@ -58,7 +58,7 @@ func (r reader) list(ctx context.Context, options *metainternalversion.ListOptio
 }
 
 func (r reader) watch(ctx context.Context, options *metainternalversion.ListOptions) (watch.Interface, error) {
-	return r.shown().watch(forReads(ctx), options, func(ctx context.Context) (watch.Interface, error) {
+	return r.shown().watch(withRecordsOnlyForControllers(ctx), options, func(ctx context.Context) (watch.Interface, error) {
 		return r.store.Watch(ctx, options)
 	})
 }
@@ -94,7 +94,7 @@ func (r *REST) DeleteCollection(ctx context.Context, deleteValidation rest.Valid
 			listOptions.FieldSelector = fields.AndSelectors(listOptions.FieldSelector, r.deleteSelector)
 		}
 	}
-	return r.shown(r.DefaultQualifiedResource).list(forReads(ctx), listOptions, func(ctx context.Context) (runtime.Object, error) {
+	return r.shown(r.DefaultQualifiedResource).list(withRecordsOnlyForControllers(ctx), listOptions, func(ctx context.Context) (runtime.Object, error) {
 		return r.Store.DeleteCollection(ctx, deleteValidation, options, listOptions)
 	})
 }

@@ -54,13 +54,14 @@ func (s *Store) readOnlyError(e *entry) error {
 	if s.kind != "" {
 		return apierrors.NewForbidden(s.resource, s.name(e.key), s.whyReadOnly(e))
 	}
-	kind, providerID := s.adoptionHint(e.obj)
+	shown := s.describe(e.obj)
+	providerID := shown.Spec.ProviderID
 	if providerID == "" {
 		providerID = "metal://<partition>/" + e.ref.ID
 	}
 	return apierrors.NewForbidden(s.resource, s.name(e.key), fmt.Errorf(
 		"discovered metal is read-only: to manage it, create a %s with spec.providerID: %s; deleting the object releases nothing",
-		kind, providerID))
+		shown.Kind, providerID))
 }
 
 // claimFields are the fields by which a record claims metal that exists, by kind.
@@ -76,8 +77,16 @@ func (s *Store) whyReadOnly(e *entry) error {
 	if !claimable || !s.mayBeReferenced(e.ref) {
 		return errors.New("discovered metal is read-only, and this is not the project's own")
 	}
-	kind, _ := s.adoptionHint(e.obj)
-	return fmt.Errorf("discovered metal is read-only: to manage it, create a %s of another name with %s: %s; deleting the object releases nothing", kind, field, id)
+	shown := s.describe(e.obj)
+	for _, user := range shown.Status.Users {
+		if user.Kind == "MetalStackCluster" {
+			return fmt.Errorf("discovered metal is read-only: %s is of MetalStackCluster %s/%s, and is released with that, unless it was adopted", id, user.Namespace, user.Name)
+		}
+	}
+	if shown.Status.Type == metal.TypeEphemeral {
+		return fmt.Errorf("discovered metal is read-only: %s is ephemeral, and is released with what uses it: see status.users", id)
+	}
+	return fmt.Errorf("discovered metal is read-only: to manage it, create a %s of another name with %s: %s; deleting the object releases nothing", shown.Kind, field, id)
 }
 
 // mayBeReferenced returns whether a record could refer to what is shown of ref.
@@ -87,18 +96,23 @@ func (s *Store) mayBeReferenced(ref metal.Ref) bool {
 	return len(s.backend.index.discoveredRefs[discoveredKey{s, ref}]) > 0
 }
 
-// adoptionHint reads from a discovered object how a record would name its metal.
-func (s *Store) adoptionHint(obj runtime.Object) (kind, providerID string) {
-	var said struct {
-		Kind string
-		Spec struct{ ProviderID string }
+// description is what of a discovered object decides what the refusal of a write says.
+type description struct {
+	Kind   string
+	Spec   struct{ ProviderID string }
+	Status struct {
+		Type  string
+		Users []struct{ Kind, Namespace, Name string }
 	}
+}
+
+func (s *Store) describe(obj runtime.Object) (shown description) {
 	// A codec sets the kind of what it encodes, and obj is shared.
 	if data, err := runtime.Encode(s.codec, shallowCopy(obj)); err == nil {
-		_ = json.Unmarshal(data, &said) // then the message is less exact
+		_ = json.Unmarshal(data, &shown) // then the message is less exact
 	}
-	if said.Kind == "" {
-		said.Kind = s.resource.String()
+	if shown.Kind == "" {
+		shown.Kind = s.resource.String()
 	}
-	return said.Kind, said.Spec.ProviderID
+	return shown
 }

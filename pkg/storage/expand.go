@@ -10,15 +10,15 @@ import (
 
 // expansions are the refs as which others are shown. They are guarded by the backend's mu.
 type expansions struct {
-	// refs are those that a ref was expanded to, and origins the inverse.
-	refs    map[discoveredKey][]metal.Ref
-	origins map[discoveredKey]*metal.Ref
+	// expanded is what a ref was expanded to, and origins the inverse.
+	expanded map[discoveredKey][]metal.ExpandedRef
+	origins  map[discoveredKey]*metal.Ref
 	// kinds are the kinds of expanded refs: one that is none any more is not shown.
 	kinds map[metal.RefKind]struct{}
 }
 
 func newExpansions() expansions {
-	return expansions{refs: map[discoveredKey][]metal.Ref{}, origins: map[discoveredKey]*metal.Ref{}, kinds: map[metal.RefKind]struct{}{}}
+	return expansions{expanded: map[discoveredKey][]metal.ExpandedRef{}, origins: map[discoveredKey]*metal.Ref{}, kinds: map[metal.RefKind]struct{}{}}
 }
 
 // isStale returns whether ref was expanded from another one, and is not any more.
@@ -29,45 +29,48 @@ func (x *expansions) isStale(m discoveredKey) bool {
 	return x.origins[m] == nil
 }
 
-// set replaces the refs that m is expanded to, and returns those that it is not expanded to any
-// more.
-func (x *expansions) set(m discoveredKey, next []metal.Ref) (removed []metal.Ref) {
-	old := x.refs[m]
+// set replaces what m is expanded to, and returns the refs of what differs from before; what m is
+// not expanded to any more comes first: its name is free for what is.
+func (x *expansions) set(m discoveredKey, next []metal.ExpandedRef) (changed []metal.Ref) {
+	old := x.expanded[m]
 	if slices.Equal(old, next) {
 		return nil
 	}
-	kept := make(map[metal.Ref]struct{}, len(next))
-	for _, ref := range next {
-		kept[ref] = struct{}{}
-		x.kinds[ref.Kind] = struct{}{}
-		x.origins[discoveredKey{m.store, ref}] = &m.ref
+	before := make(map[metal.Ref]metal.ExpandedRef, len(old))
+	for _, e := range old {
+		before[e.Ref] = e
 	}
-	for _, ref := range old {
-		if _, found := kept[ref]; !found {
-			delete(x.origins, discoveredKey{m.store, ref})
-			removed = append(removed, ref)
+	var differs []metal.Ref
+	for _, e := range next {
+		if was, found := before[e.Ref]; !found || was != e {
+			differs = append(differs, e.Ref)
+		}
+		delete(before, e.Ref)
+		x.kinds[e.Ref.Kind] = struct{}{}
+		x.origins[discoveredKey{m.store, e.Ref}] = &m.ref
+	}
+	for _, e := range old {
+		if _, removed := before[e.Ref]; removed {
+			delete(x.origins, discoveredKey{m.store, e.Ref})
+			changed = append(changed, e.Ref)
 		}
 	}
 	if len(next) == 0 {
-		delete(x.refs, m)
+		delete(x.expanded, m)
 	} else {
-		x.refs[m] = slices.Clone(next)
+		x.expanded[m] = slices.Clone(next)
 	}
-	return removed
+	return append(changed, differs...)
 }
 
-// discoverExpanded is discover for ref and all that it is expanded to.
+// discoverExpanded is discover for ref, and for what it is expanded to as far as that has changed.
 func (c *changeSet) discoverExpanded(s *Store, ref metal.Ref) {
 	c.discover(s, ref)
 	expander, ok := s.projector.(Expander)
 	if !ok {
 		return
 	}
-	next := expander.Expand(ref)
-	for _, removed := range c.b.index.expansions.set(discoveredKey{s, ref}, next) {
-		c.discover(s, removed)
-	}
-	for _, r := range next {
-		c.discover(s, r)
+	for _, changed := range c.b.index.expansions.set(discoveredKey{s, ref}, expander.Expand(ref)) {
+		c.discover(s, changed)
 	}
 }

@@ -29,6 +29,7 @@ type fakeNets struct {
 	mu         sync.Mutex
 	nets       map[string]net
 	namespaces map[string]string
+	asked      int // how often what is discovered
 }
 
 func newFakeNets(projects ...string) *fakeNets {
@@ -98,17 +99,17 @@ func (*netProjector) Strip(obj runtime.Object) {
 	p.Status.Phase, p.Spec.NodeSelector = "", nil
 }
 
-func (p *netProjector) Expand(ref metal.Ref) (refs []metal.Ref) {
+func (p *netProjector) Expand(ref metal.Ref) (all []metal.ExpandedRef) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if n, found := p.nets[ref.ID]; ref.Kind == metal.KindNetwork && found && n.shared {
 		for _, project := range slices.Sorted(maps.Keys(p.namespaces)) {
 			if project != n.project {
-				refs = append(refs, metal.Ref{Kind: metal.KindNetworkIn, ID: project + "/" + ref.ID})
+				all = append(all, metal.ExpandedRef{Ref: metal.Ref{Kind: metal.KindNetworkIn, ID: project + "/" + ref.ID}, Namespace: p.namespaces[project], Shows: n.phase})
 			}
 		}
 	}
-	return refs
+	return all
 }
 
 func (p *netProjector) Discovered(ref metal.Ref) (runtime.Object, []metal.Ref) {
@@ -121,6 +122,7 @@ func (p *netProjector) Discovered(ref metal.Ref) (runtime.Object, []metal.Ref) {
 		return nil, nil
 	}
 	p.mu.Lock()
+	p.asked++
 	n, found := p.nets[id]
 	own := project == ""
 	if own {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -56,6 +57,7 @@ func TestReads_AreUnavailableWhileNothingWasObserved(t *testing.T) {
 		}
 	}
 	all := func(*apistorage.ListOptions) {}
+	exact := func(opts *apistorage.ListOptions) { opts.ResourceVersionMatch = metav1.ResourceVersionMatchExact }
 	initial := func(opts *apistorage.ListOptions) { opts.SendInitialEvents = ptr.To(true) }
 	managed := func(opts *apistorage.ListOptions) {
 		opts.Predicate = apistorage.SelectionPredicate{Label: labels.Everything(), Field: fields.OneTermEqualSelector("status.managed", "true"), GetAttrs: func(runtime.Object) (labels.Set, fields.Set, error) {
@@ -70,6 +72,7 @@ func TestReads_AreUnavailableWhileNothingWasObserved(t *testing.T) {
 		`list, ""`:                      {list("/nets/team-a", "", all), &team},
 		`list, "0"`:                     {list("/nets/team-a", "0", all), &team},
 		`list, not older than N`:        {list("/nets", now, all), &fleet},
+		`list, exactly N`:               {list("/nets/team-a", now, exact), &team},
 		`list of records, ""`:           {list("/nets", "", managed), nil},
 		`list of records, "0"`:          {list("/nets", "0", managed), nil},
 		`watch, ""`:                     {watch("/nets/team-a", "", all), &team},

@@ -77,11 +77,13 @@ func (s *Store) GetList(ctx context.Context, key string, opts apistorage.ListOpt
 
 // snapshot returns what is listed, and its revision.
 func (s *Store) snapshot(ctx context.Context, key string, exact uint64, continueKey string, opts apistorage.ListOptions) (*tree, uint64, error) {
-	if exact == 0 {
+	if exact == 0 || opts.Predicate.Continue == "" {
 		read := readOf{key: key, recursive: opts.Recursive, recordsOnly: s.selectsRecordsOnly(&opts.Predicate), consistent: opts.ResourceVersion == ""}
 		if err := s.awaitObserved(ctx, read); err != nil {
 			return nil, 0, err
 		}
+	}
+	if exact == 0 {
 		atLeast, err := s.parse(opts.ResourceVersion)
 		if err != nil {
 			return nil, 0, err

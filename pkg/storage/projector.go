@@ -48,9 +48,10 @@ type RecordsOnly interface {
 // namespaces can use: each of them stands for a ref of its own.
 type Expander interface {
 	Projector
-	// Expand returns the refs that Discovered is asked for when ref has changed, besides ref
-	// itself. What it returned before and does not return any more is hidden.
-	Expand(ref metal.Ref) []metal.Ref
+	// Expand returns what Discovered is asked for when ref has changed, besides ref itself. What it
+	// returned before and does not return any more is hidden. For what is equal to what it returned
+	// before, Discovered is asked only if records change that refer to it.
+	Expand(ref metal.Ref) []metal.ExpandedRef
 }
 
 // A HolderAware projector shows which records name metal.
@@ -97,8 +98,8 @@ type Refresher interface {
 	Known(scope Scope) bool
 }
 
-// An InterestKeeper is a Refresher that keeps what watches show observed.
-type InterestKeeper interface {
+// A WatchObserver is a Refresher that has what watches show observed.
+type WatchObserver interface {
 	// Watching is called when a watch of a scope with a Kind begins, and stop when it ends.
 	Watching(scope Scope) (stop func())
 }

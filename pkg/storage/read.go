@@ -53,7 +53,7 @@ func (s *Store) Get(ctx context.Context, key string, opts apistorage.GetOptions,
 	}
 	e := s.view.get(key)
 	switch {
-	case e != nil && !s.isHidden(ctx, key):
+	case e != nil && !s.isHidden(ctx, key) && (e.rec != nil || !s.leavesOutDiscovered(ctx)):
 		if l := listingOf(ctx); l != nil {
 			l.objects = append(l.objects, e.listed(s.backend.encodings))
 			return nil

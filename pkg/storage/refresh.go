@@ -40,8 +40,8 @@ type readOf struct {
 
 type recordsOnlyKey struct{}
 
-// WithRecordsOnly makes lists and watches of resources with a Kind leave out what is discovered,
-// and have nothing observed.
+// WithRecordsOnly makes reads of resources with a Kind leave out what is discovered, and have
+// nothing observed.
 func WithRecordsOnly(ctx context.Context) context.Context {
 	return context.WithValue(ctx, recordsOnlyKey{}, true)
 }
@@ -49,7 +49,7 @@ func WithRecordsOnly(ctx context.Context) context.Context {
 // IsRecordsOnly returns whether the context is one of WithRecordsOnly.
 func IsRecordsOnly(ctx context.Context) bool { return ctx.Value(recordsOnlyKey{}) != nil }
 
-// leavesOutDiscovered returns whether a list or watch leaves out what is discovered.
+// leavesOutDiscovered returns whether a read leaves out what is discovered.
 func (s *Store) leavesOutDiscovered(ctx context.Context) bool {
 	return s.kind != "" && IsRecordsOnly(ctx)
 }
@@ -181,8 +181,8 @@ func (s *Store) place(r readOf) Scope {
 
 // watching has what a watch shows kept observed until stop is called.
 func (s *Store) watching(ctx context.Context, r readOf) (stop func()) {
-	if keeper, ok := s.refresher().(InterestKeeper); ok && s.kind != "" && !r.recordsOnly && !IsRecordsOnly(ctx) {
-		return keeper.Watching(s.place(r))
+	if observer, ok := s.refresher().(WatchObserver); ok && s.kind != "" && !r.recordsOnly && !IsRecordsOnly(ctx) {
+		return observer.Watching(s.place(r))
 	}
 	return func() {}
 }

@@ -41,7 +41,7 @@ func (s *Store) Watch(ctx context.Context, key string, opts apistorage.ListOptio
 	if err := w.start(revision, opts); err != nil {
 		w.initial, w.failed = nil, err
 	}
-	w.lostInterest = s.watching(ctx, read)
+	w.stopWatching = s.watching(ctx, read)
 	s.watches.Add(1)
 	go w.run()
 	return w, nil

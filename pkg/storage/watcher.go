@@ -52,7 +52,7 @@ type watcher struct {
 	epoch       uint64 // of the view, when the watch began
 	progress    uint64 // the last request for progress that was answered
 
-	lostInterest func() // when the watch has ended
+	stopWatching func() // called when the watch has ended
 }
 
 func newWatcher(ctx context.Context, s *Store, key string, opts apistorage.ListOptions) *watcher {
@@ -86,7 +86,7 @@ func (w *watcher) ResultChan() <-chan watch.Event { return w.results }
 
 func (w *watcher) run() {
 	defer w.store.watches.Add(-1)
-	defer w.lostInterest()
+	defer w.stopWatching()
 	defer close(w.results)
 	defer w.cancel()
 	if err := w.serve(); err != nil && w.ctx.Err() == nil {

@@ -12,6 +12,7 @@ import (
 	apistorage "k8s.io/apiserver/pkg/storage"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline/warning"
 )
 
 // errRecordChanged says that the record has changed: read it again.
@@ -34,19 +35,25 @@ func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object,
 		return s.hiddenError(key)
 	}
 	for {
+		at := s.view.get(key)
+		replaced := at != nil && at.rec == nil && s.kind != ""
 		shown, err := s.swap(ctx, key, nil, next)
 		switch {
 		case errors.Is(err, errRecordChanged):
 			if s.view.get(key) != nil {
 				return apistorage.NewKeyExistsError(key, 0)
 			}
+			continue
 		case err != nil:
 			return err
-		case out == nil:
-			return nil
-		default:
-			return copyInto(out, shown)
 		}
+		if replaced {
+			warning.Add(ctx, "%s %q: the discovered object of this name is not shown while this one exists", s.resource.Resource, s.name(key))
+		}
+		if out == nil {
+			return nil
+		}
+		return copyInto(out, shown)
 	}
 }
 
@@ -177,7 +184,7 @@ func (s *Store) swap(ctx context.Context, key string, cur *entry, next *draft) (
 	}
 	// Only the record counts: the metal half may have moved on, and does not
 	// touch what is written.
-	if found := s.view.get(key); !sameRecord(cur, found) {
+	if !s.sameRecord(cur, s.view.get(key)) {
 		return nil, errRecordChanged
 	}
 	// A client that goes away must not leave the outcome open.
@@ -204,11 +211,17 @@ func (s *Store) swap(ctx context.Context, key string, cur *entry, next *draft) (
 	return shown, nil
 }
 
-func sameRecord(a, b *entry) bool {
-	if a == nil || b == nil {
-		return a == b
+// sameRecord returns whether found, at a key, has the record of cur, which is what a write is to
+// replace; either may be nil. A record of a resource with a Kind takes the place of what is
+// discovered: whether that is known already must not decide whether it can be created.
+func (s *Store) sameRecord(cur, found *entry) bool {
+	if s.kind != "" && found != nil && found.rec == nil {
+		found = nil
 	}
-	return a.rec == b.rec
+	if cur == nil || found == nil {
+		return cur == found
+	}
+	return cur.rec == found.rec
 }
 
 func (s *Store) write(ctx context.Context, key string, cur *entry, next *draft) (version string, err error) {

@@ -20,8 +20,9 @@ func (n *Namespaces) Bound() map[string]types.UID {
 	return bound
 }
 
-// BoundProjects returns the projects whose metal a namespace shows, sorted.
-func (n *Namespaces) BoundProjects() []string { return slices.Sorted(maps.Keys(n.state.Load().shown)) }
+// BoundProjects returns the projects whose metal a namespace shows, sorted. Callers must not
+// change it.
+func (n *Namespaces) BoundProjects() []string { return n.state.Load().projects }
 
 // BoundProjects returns the projects that were listed, sorted: of those whose namespaces are named
 // after them there is no list.

@@ -5,6 +5,8 @@ package tenancy
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -67,6 +69,7 @@ var _ Bindings = &Namespaces{}
 type state struct {
 	bindings map[string]binding // by namespace; those in force
 	shown    map[string]string  // namespaces by project
+	projects []string           // of shown, sorted
 	// hidden are the namespaces whose records belong to a deleted Namespace.
 	hidden  map[string]struct{}
 	results map[string]result
@@ -91,6 +94,7 @@ func newState(bindings map[string]binding, results map[string]result) *state {
 			s.shown[b.project] = name
 		}
 	}
+	s.projects = slices.Sorted(maps.Keys(s.shown))
 	return s
 }
 

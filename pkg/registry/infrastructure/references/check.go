@@ -92,7 +92,7 @@ func (v *Validation) Image(path *field.Path, value, old, feature string) {
 const expiryNotice = 30 * 24 * time.Hour
 
 // warnOfExpiry warns of an image that has expired, or will soon: the metal-api installs it
-// without a word. value is its id, or an alias that stands for it now.
+// without a warning. value is its id, or an alias that stands for it now.
 func (v *Validation) warnOfExpiry(path *field.Path, value string, image *metal.Image) {
 	left := image.Expires.Sub(v.validator.now())
 	if image.Expires.IsZero() || left > expiryNotice {

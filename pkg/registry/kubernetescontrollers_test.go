@@ -13,7 +13,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 )
 
-func TestForReads_ControllersOfKubernetesAreShownRecordsOnly(t *testing.T) {
+func TestKubernetesControllers_AreShownRecordsOnly(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		user, agent string
@@ -26,6 +26,6 @@ func TestForReads_ControllersOfKubernetesAreShownRecordsOnly(t *testing.T) {
 		{"alice", "metadata-informers", false},
 	} {
 		ctx := request.WithUser(context.WithValue(t.Context(), userAgentKey{}, tc.agent), &user.DefaultInfo{Name: tc.user})
-		assert.Equal(t, tc.want, storage.IsRecordsOnly(forReads(ctx)), "%s, %s", tc.user, tc.agent)
+		assert.Equal(t, tc.want, storage.IsRecordsOnly(withRecordsOnlyForControllers(ctx)), "%s, %s", tc.user, tc.agent)
 	}
 }

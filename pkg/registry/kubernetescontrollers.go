@@ -13,10 +13,10 @@ import (
 // cluster, for as long as it exists.
 const metadataInformers = "metadata-informers"
 
-// forReads returns the context of a read. Kubernetes' own controllers are shown the records of
-// networks and addresses alone: what is discovered has no owner, cannot be deleted, and counts
-// against no quota, and their watches would have all of it observed for ever.
-func forReads(ctx context.Context) context.Context {
+// withRecordsOnlyForControllers returns the context of a read. Kubernetes' own controllers are
+// shown the records of networks and addresses alone: what is discovered has no owner, cannot be
+// deleted, and counts against no quota, and their watches would have all of it observed for ever.
+func withRecordsOnlyForControllers(ctx context.Context) context.Context {
 	for _, controller := range []string{metadataInformers, garbageCollector, namespaceController, "resourcequota-controller"} {
 		if sentBy(ctx, controller) {
 			return storage.WithRecordsOnly(ctx)
