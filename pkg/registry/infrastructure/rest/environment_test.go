@@ -93,7 +93,7 @@ func (anyCatalogue) LookupMachine(_ context.Context, id, _ string) (*metal.Machi
 }
 
 func (anyCatalogue) LookupAddress(_ context.Context, address netip.Addr, project string) (*metal.IP, *metal.Network, error) {
-	return &metal.IP{Address: address.String(), Project: project}, nil, nil
+	return &metal.IP{Address: address.String(), Project: project, NetworkID: "internet", Type: metal.TypeStatic}, nil, nil
 }
 
 func (anyCatalogue) LookupNetwork(_ context.Context, id, project string) (*metal.Network, []string, error) {

@@ -58,7 +58,7 @@ var whole = map[string]string{
 	clustertemplate.Resource: `{"metadata":{"name":"a"},"spec":{"template":{"metadata":{"labels":{"a":"b"}},"spec":` + clusterSpec + `}}}`,
 	remediation.Resource: `{"metadata":{"name":"a","ownerReferences":[{"apiVersion":"cluster.x-k8s.io/v1beta2","kind":"Machine","name":"a","uid":"u"}]},"spec":` + remediationSpec + `,` +
 		`"status":{"phase":"Fencing","attempt":1,"phaseTime":"2026-11-22T12:00:00Z","machine":{"name":"a","allocationUUID":"b"},"poweredOff":true,"fencedNode":"a"}}`,
-	network.Resource:             `{"metadata":{"name":"a"},"spec":{"partition":"fra-01","networkID":"n","addresses":{"addressFamilies":["IPv4"]}},` + someStatus + `}`,
+	network.Resource:             `{"metadata":{"name":"a"},"spec":{"partition":"fra-01","addresses":{"addressFamilies":["IPv4"]}},` + someStatus + `}`,
 	ip.Resource:                  `{"metadata":{"name":"a"},"spec":{"networkID":"internet","addressFamily":"IPv4","address":"10.0.0.1"},` + someStatus + `}`,
 	remediationtemplate.Resource: `{"metadata":{"name":"a"},"spec":{"template":{"metadata":{"labels":{"a":"b"}},"spec":` + remediationSpec + `}}}`,
 }
