@@ -9,16 +9,22 @@ import (
 	"regexp"
 	"time"
 
+	"k8s.io/klog/v2"
+
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
 // left is what is left of the machines of a size in a partition: sums only.
 type left struct {
 	size, partition string
-	total           int
-	// available is how many the project can allocate, reserved how many it cannot, since they
-	// are reserved for other projects.
+	// total is how many there are, and free how many of them any project could allocate, were
+	// there no reservations.
+	total, free int
+	// available is how many of the free ones the project can allocate, and reserved how many it
+	// cannot, since they are reserved for other projects.
 	available, reserved int
+	// reservationsUnknown: available and reserved are not known, unless nothing is free.
+	reservationsUnknown bool
 }
 
 func (o *Offers) left(project, partition, size string, reservations []*metal.Reservation) left {
@@ -26,84 +32,69 @@ func (o *Offers) left(project, partition, size string, reservations []*metal.Res
 	if !known {
 		capacity = metal.Capacity{Partition: partition, Size: size}
 	}
-	l := left{size: size, partition: partition, total: capacity.Total}
+	l := left{size: size, partition: partition, total: capacity.Total, free: capacity.Free}
 	l.available, l.reserved = capacity.AvailableTo(project, reservations, func(project string) int {
 		return o.Capacities.AllocatedOf(project, partition, size)
 	})
 	return l
 }
 
-// String says it in numbers.
+// String says it in numbers. The text changes with nothing but the numbers.
 func (l left) String() string {
-	text := fmt.Sprintf("%d of %d %s in %s are free", l.available, l.total, l.size, l.partition)
-	if l.total == 0 {
-		text = fmt.Sprintf("there is no %s in %s", l.size, l.partition)
+	switch {
+	case l.total == 0:
+		return fmt.Sprintf("there is no %s in %s", l.size, l.partition)
+	case l.reservationsUnknown && l.free > 0:
+		return fmt.Sprintf("%d of %d %s in %s are free; how many of them are reserved for other projects is not known", l.free, l.total, l.size, l.partition)
 	}
-	switch l.reserved {
-	case 0:
-		return text
-	case 1:
-		return text + "; 1 is reserved for other projects"
-	}
-	return fmt.Sprintf("%s; %d are reserved for other projects", text, l.reserved)
+	return fmt.Sprintf("%d of %d %s in %s are available (free: %d, reserved for other projects: %d)", l.available, l.total, l.size, l.partition, l.free, l.reserved)
 }
 
-// numbersTimeout is how long the numbers of a refusal may be waited for.
-const numbersTimeout = 3 * time.Second
-
-var (
-	noMachineAvailable = regexp.MustCompile(`^refused by the metal-api: no machine available$`)
-	quotaReached       = regexp.MustCompile(`^refused by the metal-api: project quota for machines reached max:(\d+)$`)
+const (
+	// maxReservationAge is how old reservations may be of which a refusal says numbers: twice
+	// the longest pause between two attempts.
+	maxReservationAge = 10 * time.Minute
+	// reservationsTimeout is how long the read of reservations may take that follows a refusal.
+	reservationsTimeout = 3 * time.Second
 )
 
+// noMachineAvailable is the refusal of an allocation by size for which no machine is left; numbers
+// may follow.
+var noMachineAvailable = regexp.MustCompile(`^refused by the metal-api: no machine available($|: )`)
+
 // withNumbers adds to the metal-api's refusal how many machines there are, as far as that is
-// known: of the last observation, and of lists that were read just now, or are read for all refusals at once.
-func (a *machineAllocator) withNumbers(ctx context.Context, err error) error {
+// known: it reads nothing, since the refusal is not recorded yet.
+func (a *machineAllocator) withNumbers(err error) error {
 	r, refused := errors.AsType[*refusal](err)
-	offers := a.p.opts.Offers
-	if !refused || offers == nil {
+	offers, partition, size := a.p.opts.Offers, a.plan.partition, a.claim.machineType
+	if !refused || offers == nil || a.plan.machineID != "" || !noMachineAvailable.MatchString(r.message) {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, numbersTimeout)
-	defer cancel()
-	numbers := ""
-	if noMachineAvailable.MatchString(r.message) {
-		numbers = a.capacityNumbers(ctx)
-	} else if limit := quotaReached.FindStringSubmatch(r.message); limit != nil {
-		numbers = a.quotaNumbers(ctx, limit[1])
-	}
-	if numbers == "" {
+	if _, known := offers.Capacities.Capacity(partition, size); !known {
 		return err
 	}
+	reservations, read := offers.Catalogue.CachedReservations()
+	l := offers.left(a.plan.project, partition, size, reservations)
+	l.reservationsUnknown = a.p.clock.Since(read) > maxReservationAge
 	explained := *r
-	explained.message += ": " + numbers
+	explained.message += ": " + l.String()
+	if l.available > 0 && !l.reservationsUnknown {
+		// The metal-api knows better.
+		explained.message += ", as they were last observed"
+	}
 	return &explained
 }
 
-func (a *machineAllocator) capacityNumbers(ctx context.Context) string {
-	offers, partition, size := a.p.opts.Offers, a.plan.partition, a.claim.machineType
-	if _, known := offers.Capacities.Capacity(partition, size); !known || a.plan.machineID != "" {
-		return ""
+// readReservations reads the reservations after a refusal of which they would have explained
+// something: the next one says more. The list is read once for all that are refused at a time.
+func (a *machineAllocator) readReservations(ctx context.Context, err error) {
+	r, refused := errors.AsType[*refusal](err)
+	if !refused || a.p.opts.Offers == nil || a.plan.machineID != "" || !noMachineAvailable.MatchString(r.message) {
+		return
 	}
-	reservations, err := offers.Catalogue.CurrentReservations(ctx)
-	if err != nil {
-		reservations = nil
+	ctx, cancel := context.WithTimeout(ctx, reservationsTimeout)
+	defer cancel()
+	if _, err := a.p.opts.Offers.Catalogue.CurrentReservations(ctx); err != nil {
+		klog.FromContext(ctx).V(1).Info("Failed to read the reservations", "err", err)
 	}
-	l := offers.left(a.plan.project, partition, size, reservations)
-	if l.available > 0 {
-		// The metal-api knows better.
-		return fmt.Sprintf("%s, as they were last observed", l)
-	}
-	return l.String()
-}
-
-func (a *machineAllocator) quotaNumbers(ctx context.Context, limit string) string {
-	catalogue := a.p.opts.Offers.Catalogue
-	if err := catalogue.RefreshProject(ctx, a.plan.project); err != nil {
-		return ""
-	}
-	if p := catalogue.Project(a.plan.project); p != nil && p.Machines.Used != nil {
-		return fmt.Sprintf("%d of %s used", *p.Machines.Used, limit)
-	}
-	return ""
 }

@@ -17,18 +17,16 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 	"metal-stack.io/infrastructure-apiserver/pkg/oneline/warning"
 )
 
-// What checks for objects that do not exist may come to.
-const (
-	// maxChecks is how many are made at a time.
-	maxChecks = 8
-	// checkTimeout is how long one may take.
-	checkTimeout = 10 * time.Second
-	// maxCapacityAge is how old free machines may be without a note.
-	maxCapacityAge = 10 * time.Second
-)
+// maxCapacityAge is how old free machines may be before they are counted again, and without a note.
+const maxCapacityAge = 10 * time.Second
+
+// maxLine is how long a line of a check may be: all of them together have less than what
+// k8s.io/apiserver cuts warnings beyond.
+const maxLine = 2 * oneline.MaxWarning
 
 // CheckMachine returns what an allocation of the machine, of which there is no object, would be
 // refused for now, in lines that begin as infrastructure.AllocationWouldBeRefused, -Unknown and
@@ -46,12 +44,13 @@ func (p *Protocol) checkUnrecorded(ctx context.Context, kind *machineLikeKind, m
 	if p.opts.Offers == nil {
 		return nil
 	}
-	if !p.checks.TryAcquire(1) {
-		return []string{infrastructure.AllocationUnknown + "too many checks at a time: retry"}
-	}
-	defer p.checks.Release(1)
 	ctx, cancel := context.WithTimeout(p.withAllowance(WithDryRun(ctx), m.meta.Namespace), checkTimeout)
 	defer cancel()
+	release, ok := p.checks.acquire(ctx, m.meta.Namespace)
+	if !ok {
+		return []string{infrastructure.AllocationUnknown + "too many checks at a time: retry"}
+	}
+	defer release()
 	c := &machineCheck{offers: p.opts.Offers, machineAllocator: &machineAllocator{
 		machineOperation: p.newMachineOperation(kind, kind.refOf(m), m), claim: m, unrecorded: true,
 	}}
@@ -63,7 +62,11 @@ func (p *Protocol) checkUnrecorded(ctx context.Context, kind *machineLikeKind, m
 		c.record(err)
 		return c.lines()
 	}
-	if c.plan.machineID != "" {
+	if id := c.plan.machineID; id != "" {
+		if p.reservations.isReserved(id) {
+			c.record(errMachineReserved(id))
+			return c.lines()
+		}
 		switch _, adopted, err := c.checkNamedMachine(ctx); {
 		case err != nil:
 			c.record(err)
@@ -71,6 +74,9 @@ func (p *Protocol) checkUnrecorded(ctx context.Context, kind *machineLikeKind, m
 		case adopted:
 			return nil
 		}
+	}
+	if err := p.limiter.checkPause(c.plan.partition); err != nil {
+		c.record(err)
 	}
 	c.run(ctx)
 	return c.lines()
@@ -106,6 +112,8 @@ type machineCheck struct {
 	// refusals are in the order in which the metal-api checks. notes are what is to be known besides.
 	refusals []*refusal
 	notes    []string
+	// limited: the namespace may look up nothing more now.
+	limited bool
 }
 
 // checkOffers returns what the metal-api would refuse the allocation for now.
@@ -130,15 +138,15 @@ func (a *machineAllocator) checkOffers(ctx context.Context) error {
 	return nil
 }
 
-// run makes all checks.
+// run makes all checks, as long as the namespace may look up what they need.
 func (c *machineCheck) run(ctx context.Context) {
-	c.checkImage(ctx)
-	c.checkSizeAndPartition(ctx)
-	c.checkProject(ctx)
-	c.checkImageConstraint(ctx)
-	c.checkLayout(ctx)
-	c.checkCapacity(ctx)
-	c.checkNetworks(ctx)
+	for _, check := range []func(context.Context){
+		c.checkImage, c.checkSizeAndPartition, c.checkProject, c.checkImageConstraint, c.checkLayout, c.checkCapacity, c.checkNetworks,
+	} {
+		if check(ctx); c.limited {
+			return
+		}
+	}
 }
 
 // record adds a refusal; of an error that is none, that something could not be known.
@@ -147,6 +155,7 @@ func (c *machineCheck) record(err error) {
 	if !ok {
 		r = lookupRefusal(err)
 	}
+	c.limited = c.limited || r.code == http.StatusTooManyRequests
 	if !slices.ContainsFunc(c.refusals, func(other *refusal) bool { return other.message == r.message }) {
 		c.refusals = append(c.refusals, r)
 	}
@@ -162,15 +171,16 @@ func (r *refusal) isUnknown() bool {
 // lines are the findings as warnings.
 func (c *machineCheck) lines() []string {
 	var lines []string
+	add := func(begin, text string) { lines = append(lines, oneline.Sanitize(begin+text, maxLine)) }
 	for _, r := range c.refusals {
 		begin := infrastructure.AllocationWouldBeRefused
 		if r.isUnknown() {
 			begin = infrastructure.AllocationUnknown
 		}
-		lines = append(lines, begin+r.message)
+		add(begin, r.message)
 	}
 	for _, note := range c.notes {
-		lines = append(lines, infrastructure.AllocationNote+note)
+		add(infrastructure.AllocationNote, note)
 	}
 	return lines
 }
@@ -264,7 +274,7 @@ func (c *machineCheck) checkImageConstraint(ctx context.Context) {
 	if c.image == nil {
 		return
 	}
-	if err := c.offers.Catalogue.Refresh(ctx, metal.KindSize); isUnknown(err) {
+	if err := c.offers.Catalogue.Refresh(ctx, metal.KindSize); err != nil && !c.offers.Catalogue.Loaded(metal.KindSize) {
 		c.record(err)
 		return
 	}
@@ -286,30 +296,44 @@ func (c *machineCheck) checkLayout(ctx context.Context) {
 		return
 	}
 	layouts, err := c.offers.Catalogue.LookupLayouts(ctx)
+	if err == nil && c.layoutRefusal(layouts) != nil {
+		// One that is new may not be known yet.
+		layouts, err = c.offers.Catalogue.CurrentLayouts(ctx)
+	}
 	if err != nil {
 		c.record(err)
 		return
 	}
-	size, name := c.claim.machineType, c.claim.filesystemLayout
-	fits := func(l *metal.FilesystemLayout) bool { return l.MayFit(size, c.image.ID) }
-	if name == "" {
-		if !slices.ContainsFunc(layouts, fits) {
-			c.record(refuse(http.StatusUnprocessableEntity, "could not find a matching filesystemLayout for size:%s and image:%s", size, c.image.ID))
-		}
+	if r := c.layoutRefusal(layouts); r != nil {
+		c.record(r)
 		return
+	}
+	name := c.claim.filesystemLayout
+	for _, l := range layouts {
+		if l.ID == name && len(l.Sizes) > 0 && !l.MayFit(c.claim.machineType, c.image.ID) {
+			c.notes = append(c.notes, fmt.Sprintf("%s: layout %q is not made for size %q and image %q: metal-stack refuses it if the machine does not have its disks", filesystemLayoutPath, name, c.claim.machineType, c.image.ID))
+		}
+	}
+}
+
+// layoutRefusal returns why none of the layouts can be the machine's; nil if one can.
+func (c *machineCheck) layoutRefusal(layouts []*metal.FilesystemLayout) error {
+	size, name := c.claim.machineType, c.claim.filesystemLayout
+	if name == "" {
+		if slices.ContainsFunc(layouts, func(l *metal.FilesystemLayout) bool { return l.MayFit(size, c.image.ID) }) {
+			return nil
+		}
+		return refuse(http.StatusUnprocessableEntity, "could not find a matching filesystemLayout for size:%s and image:%s", size, c.image.ID)
 	}
 	ids := make([]string, 0, len(layouts))
 	for _, l := range layouts {
-		if ids = append(ids, l.ID); l.ID != name {
-			continue
-		}
-		if len(l.Sizes) > 0 && !fits(l) {
-			c.notes = append(c.notes, fmt.Sprintf("%s: layout %q is not made for size %q and image %q: metal-stack refuses it if the machine does not have its disks", filesystemLayoutPath, name, size, c.image.ID))
-		}
-		return
+		ids = append(ids, l.ID)
+	}
+	if slices.Contains(ids, name) {
+		return nil
 	}
 	slices.Sort(ids)
-	c.refuseField(field.NotSupported(filesystemLayoutPath, name, ids))
+	return refuseField(field.NotSupported(filesystemLayoutPath, name, ids))
 }
 
 // checkCapacity checks that a machine of the size is left. One that is named is not chosen by size.
@@ -318,22 +342,38 @@ func (c *machineCheck) checkCapacity(ctx context.Context) {
 	if c.plan.machineID != "" || partition == "" {
 		return
 	}
-	err := c.offers.Capacities.Refresh(ctx, metal.Scope{Fleet: true})
+	err := c.countMachines(ctx)
+	if _, limited := errors.AsType[*metal.LookupLimitError](err); limited {
+		c.record(err)
+		return
+	}
 	observed := c.offers.Capacities.CapacityObserved()
 	if observed.IsZero() {
 		c.record(cmp.Or(err, error(&metal.StaleError{Cause: metal.ErrTimeout})))
 		return
 	}
-	reservations, reservationsErr := c.offers.Catalogue.CurrentReservations(ctx)
-	if reservationsErr != nil {
-		c.record(reservationsErr)
+	reservations, err := c.offers.Catalogue.CurrentReservations(ctx)
+	left := c.offers.left(c.plan.project, partition, size, reservations)
+	if err != nil && left.free > 0 {
+		c.record(err)
 		return
 	}
-	left := c.offers.left(c.plan.project, partition, size, reservations)
 	if left.available < 1 {
 		c.record(refuse(http.StatusUnprocessableEntity, "no machine available: %s", left))
 	}
 	if c.p.clock.Since(observed) > maxCapacityAge {
 		c.notes = append(c.notes, "free machines are those of "+observed.UTC().Format(time.RFC3339))
 	}
+}
+
+// countMachines has machines counted again, unless they were just now. That is one look-up of the
+// namespace.
+func (c *machineCheck) countMachines(ctx context.Context) error {
+	if c.p.clock.Since(c.offers.Capacities.CapacityObserved()) <= maxCapacityAge {
+		return nil
+	}
+	if err := c.offers.Catalogue.AcquireMachineLookup(ctx, "of size "+c.claim.machineType); err != nil {
+		return err
+	}
+	return c.offers.Capacities.Refresh(ctx, metal.Scope{Capacities: true})
 }

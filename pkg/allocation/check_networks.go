@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -64,7 +65,7 @@ func (c *machineCheck) checkPrivateNetworks(unshared, shared []*metal.Network) {
 		c.refuseNetworks("the given private network does not belong to the project, which is not allowed")
 	}
 	for _, n := range all {
-		if n.Partition != "" && c.plan.partition != "" && n.Partition != c.plan.partition {
+		if c.plan.partition != "" && n.Partition != c.plan.partition {
 			c.refuseNetworks("private network %q must be located in the partition where the machine is going to be placed", n.ID)
 		}
 	}
@@ -78,9 +79,10 @@ func (c *machineCheck) refuseNetworks(format string, args ...any) {
 	}
 }
 
-// checkAddressLeft refuses a network without an address that is not used.
+// checkAddressLeft refuses a network whose IPv4 addresses are all used. Others are not counted.
 func checkAddressLeft(n *metal.Network) error {
-	if n.AvailableIPs == 0 || n.UsedIPs < n.AvailableIPs {
+	hasIPv4 := slices.ContainsFunc(n.Prefixes, func(prefix string) bool { return isOfFamily(prefix, metal.AddressFamilyIPv4) })
+	if !hasIPv4 || n.AvailableIPs == 0 || n.UsedIPs < n.AvailableIPs {
 		return nil
 	}
 	return refuse(http.StatusUnprocessableEntity, "no ips left: %d of %d addresses of network %q are used", n.UsedIPs, n.AvailableIPs, n.ID)

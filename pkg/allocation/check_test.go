@@ -3,6 +3,7 @@
 package allocation
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -47,7 +48,14 @@ func TestDryRun_RefusesWhatTheMetalAPIWould(t *testing.T) {
 		"image of firewall": {spec: func(s *machineSpec) { s.Image = simulator.FirewallImage }, want: "given image is not usable for a machine, features: firewall"},
 		"unknown size":      {spec: func(s *machineSpec) { s.MachineType = "huge" }, want: `spec.machineType: Unsupported value: "huge"`},
 		"unknown layout":    {spec: func(s *machineSpec) { s.FilesystemLayout = "nope" }, want: `spec.filesystemLayout: Unsupported value: "nope": supported values: "default-small", "manual"`},
-		"layout by its id":  {spec: func(s *machineSpec) { s.FilesystemLayout = "manual" }},
+		"new layout": {
+			spec:   func(s *machineSpec) { s.FilesystemLayout = "new" },
+			change: func(_ *environment, o *fakeOffers) { o.newLayouts = []*metal.FilesystemLayout{{ID: "new"}} },
+		},
+		"new layout that fits": {change: func(_ *environment, o *fakeOffers) {
+			o.layouts, o.newLayouts = nil, o.layouts
+		}},
+		"layout by its id": {spec: func(s *machineSpec) { s.FilesystemLayout = "manual" }},
 		"no layout": {
 			change: func(_ *environment, o *fakeOffers) { o.layouts = o.layouts[1:] },
 			want:   "could not find a matching filesystemLayout for size:" + simulator.SmallSize,
@@ -110,6 +118,46 @@ func TestDryRun_UnknownIsUnavailableAndNoYes(t *testing.T) {
 	offers.failing = &metal.Error{Kind: metal.Unavailable, Err: &metal.LookupLimitError{Namespace: teamA, RetryAfter: 3 * time.Second}}
 	_, err = env.dryRun("node", "cluster")
 	require.True(t, apierrors.IsTooManyRequests(err), "%v", err)
+}
+
+// Machines are counted again only if that was some time ago, which only a list of all of them does,
+// and which counts as a look-up of the namespace. Beyond its limit, nothing more is asked.
+func TestDryRun_CountsMachinesSeldomAndWithinTheNamespacesLimit(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	offers := env.withOffers()
+	env.machine("node")
+	_, err := env.dryRun("node", "cluster")
+	require.NoError(t, err)
+	assert.Zero(t, offers.refreshes.Load())
+	offers.observed = longAgo
+	_, err = env.dryRun("node", "cluster")
+	require.NoError(t, err)
+	assert.EqualValues(t, 1, offers.refreshes.Load())
+	assert.Zero(t, offers.scans.Load(), "gets of machines count none that is free")
+	asked := false
+	offers.onReservations = func() { asked = true }
+	offers.limit = &metal.Error{Kind: metal.Unavailable, Err: &metal.LookupLimitError{Namespace: teamA, RetryAfter: 3 * time.Second}}
+	_, err = env.dryRun("node", "cluster")
+	require.True(t, apierrors.IsTooManyRequests(err), "%v", err)
+	assert.EqualValues(t, 1, offers.refreshes.Load())
+	assert.False(t, asked)
+}
+
+func TestDryRun_NothingFreeNeedsNoReservations(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	offers := env.withOffers()
+	env.machine("node")
+	offers.onReservations = func() { offers.failing = errors.New("down") }
+	_, err := env.dryRun("node", "cluster")
+	require.True(t, apierrors.IsServiceUnavailable(err), "%v", err)
+	offers.failing = nil
+	env.emptyFleet(simulator.SmallSize, 0)
+	_, err = env.dryRun("node", "cluster")
+	require.ErrorContains(t, err, "no machine available: 0 of ")
 }
 
 func TestDryRun_SaysSinceWhenCapacityIsKnown(t *testing.T) {
@@ -195,8 +243,11 @@ func TestDryRun_OfClusterKnowsFullNetworkAndUnknownPartition(t *testing.T) {
 	require.NoError(t, dryRun("good"))
 	env.cluster("nowhere", func(c *infrastructure.MetalStackCluster) { c.Spec.Partition = "nowhere" })
 	require.ErrorContains(t, dryRun("nowhere"), `spec.partition: Unsupported value: "nowhere"`)
-	assert.ErrorContains(t, checkAddressLeft(&metal.Network{ID: "internet", AvailableIPs: 16, UsedIPs: 16}), "no ips left: 16 of 16 addresses of network \"internet\" are used")
-	assert.NoError(t, checkAddressLeft(&metal.Network{ID: "internet", AvailableIPs: 16, UsedIPs: 15}))
+	full := &metal.Network{ID: "internet", Prefixes: []string{"203.0.113.0/28"}, AvailableIPs: 16, UsedIPs: 16}
+	assert.ErrorContains(t, checkAddressLeft(full), "no ips left: 16 of 16 addresses of network \"internet\" are used")
+	full.Prefixes = []string{"2001:db8::/64"}
+	assert.NoError(t, checkAddressLeft(full), "only IPv4 is counted")
+	assert.NoError(t, checkAddressLeft(&metal.Network{ID: "internet", Prefixes: []string{"203.0.113.0/28"}, AvailableIPs: 16, UsedIPs: 15}))
 }
 
 // unrecorded is a machine of which there is no object.
@@ -270,6 +321,15 @@ func TestCheckMachine_ChecksNamedMachine(t *testing.T) {
 		}
 	}
 	assert.Empty(t, check(small[0]))
+	finds := env.sim.CallsOf("machine-find")
+	assert.Empty(t, env.p.CheckMachine(env.context(), env.unrecorded(func(s *machineSpec) {
+		s.Networks, s.ProviderID, s.Partition = []string{network}, "metal:///"+small[0], ""
+	})), "the partition is that of the machine")
+	assert.Equal(t, finds, env.sim.CallsOf("machine-find"))
+	cancel, ok := env.p.reservations.reserve(small[0])
+	require.True(t, ok)
+	assert.Contains(t, fmt.Sprint(check(small[0])), "is being allocated for another object")
+	cancel()
 	assert.Contains(t, fmt.Sprint(check(large[0])), "must have the size of spec.machineType")
 	require.NoError(t, env.sim.Lock(small[1], "x"))
 	assert.Contains(t, fmt.Sprint(check(small[1])), `state "LOCKED" (must be empty)`)
@@ -286,7 +346,7 @@ func TestCheckMachine_ChecksNamedMachine(t *testing.T) {
 func TestCheckMachine_ChecksWhichNetworksGoTogether(t *testing.T) {
 	t.Parallel()
 	env := newEnvironment(t)
-	env.withOffers()
+	offers := env.withOffers()
 	network := func(project, partition string) string {
 		id, err := env.sim.AllocateNetworkFor(project, partition, "n", nil)
 		require.NoError(t, err)
@@ -294,12 +354,18 @@ func TestCheckMachine_ChecksWhichNetworksGoTogether(t *testing.T) {
 	}
 	own, second := network(simulator.ProjectA, simulator.DefaultPartition), network(simulator.ProjectA, simulator.DefaultPartition)
 	foreign := network(simulator.ProjectB, simulator.DefaultPartition)
+	nowhere := network(simulator.ProjectA, simulator.DefaultPartition)
+	n, err := env.client.Network(env.context(), nowhere)
+	require.NoError(t, err)
+	n.Partition = ""
+	offers.networks = map[string]*metal.Network{nowhere: n}
 	for want, networks := range map[string][]string{
 		"":                         {own},
 		" ":                        {own, simulator.InternetNetwork},
 		"no private network given": {simulator.InternetNetwork},
 		"multiple private networks are specified": {own, second},
 		"not found in project":                    {own, foreign},
+		"must be located in the partition":        {nowhere},
 	} {
 		found := env.p.CheckMachine(env.context(), env.unrecorded(func(s *machineSpec) { s.Networks = networks }))
 		if strings.TrimSpace(want) == "" {
@@ -311,19 +377,61 @@ func TestCheckMachine_ChecksWhichNetworksGoTogether(t *testing.T) {
 	}
 }
 
+func TestCheckMachine_KnowsThePauseOfThePartition(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	network := env.allocatedCluster("cluster").Status.Allocation.NetworkID
+	env.withOffers()
+	for range toleratedFailures + 1 {
+		env.p.limiter.recordFailure(simulator.DefaultPartition)
+	}
+	found := env.p.CheckMachine(env.context(), env.unrecorded(func(s *machineSpec) { s.Networks = []string{network} }))
+	require.Len(t, found, 1)
+	assert.Contains(t, found[0], infrastructure.AllocationWouldBeRefused+"backing off: allocations in partition")
+}
+
+func TestCheckMachine_AnswersLines(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	offers := env.withOffers()
+	offers.failing = &metal.Error{Kind: metal.Unavailable, Message: "rethinkdb:\n\tno primary"}
+	for _, line := range env.p.CheckMachine(env.context(), env.unrecorded()) {
+		assert.NotContains(t, line, "\n")
+		assert.LessOrEqual(t, len(line), maxLine)
+	}
+}
+
+func TestCheckMachine_ImageConstraintsThatWereNeverReadAreUnknown(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	network := env.allocatedCluster("cluster").Status.Allocation.NetworkID
+	offers := env.withOffers()
+	check := func() []string {
+		return env.p.CheckMachine(env.context(), env.unrecorded(func(s *machineSpec) { s.Networks = []string{network} }))
+	}
+	offers.constraintsErr = &metal.StaleError{Since: longAgo, Cause: errors.New("down")}
+	assert.Empty(t, check(), "they are old")
+	offers.unloaded = true
+	found := check()
+	require.Len(t, found, 1)
+	assert.Contains(t, found[0], infrastructure.AllocationUnknown)
+}
+
 func TestCheckMachine_IsLimited(t *testing.T) {
 	t.Parallel()
 	env := newEnvironment(t)
 	offers := env.withOffers()
-	offers.started, offers.proceed = make(chan struct{}), make(chan struct{})
+	offers.observed, offers.started, offers.proceed = longAgo, make(chan struct{}), make(chan struct{})
 	done := make(chan []string)
-	for range maxChecks {
+	for range maxNamespaceChecks {
 		go func() { done <- env.p.CheckMachine(env.context(), env.unrecorded()) }()
 		<-offers.started
 	}
-	assert.Equal(t, []string{infrastructure.AllocationUnknown + "too many checks at a time: retry"}, env.p.CheckMachine(env.context(), env.unrecorded()))
+	ended, cancel := context.WithCancel(env.context())
+	cancel()
+	assert.Equal(t, []string{infrastructure.AllocationUnknown + "too many checks at a time: retry"}, env.p.CheckMachine(ended, env.unrecorded()))
 	close(offers.proceed)
-	for range maxChecks {
+	for range maxNamespaceChecks {
 		<-done
 	}
 }
@@ -337,22 +445,53 @@ func TestAllocate_RefusalSaysInNumbersWhatItWaitsFor(t *testing.T) {
 	env.emptyFleet(simulator.LargeSize, 0)
 	capacity, _ := offers.Capacity(simulator.DefaultPartition, simulator.LargeSize)
 	_, err := env.allocate(env.p, "node", "cluster")
-	want := fmt.Sprintf("refused by the metal-api: no machine available: 0 of %d %s in %s are free", capacity.Total, simulator.LargeSize, simulator.DefaultPartition)
+	want := fmt.Sprintf("refused by the metal-api: no machine available: 0 of %d %s in %s are available (free: 0, reserved for other projects: 0)", capacity.Total, simulator.LargeSize, simulator.DefaultPartition)
 	require.ErrorContains(t, err, want)
 	assert.Equal(t, want, allocatedCondition(t, env.getMachine("node")).Message)
 	assert.Zero(t, offers.refreshes.Load(), "a refusal observes nothing")
 }
 
-func TestAllocate_RefusalOfAQuotaSaysWhatIsUsed(t *testing.T) {
+// A refusal is recorded before anything is read to explain it. What was not read lately is not
+// known; the next refusal knows it.
+func TestAllocate_RefusalIsRecordedBeforeReservationsAreRead(t *testing.T) {
 	t.Parallel()
 	env := newEnvironment(t)
 	env.allocatedCluster("cluster")
 	offers := env.withOffers()
-	offers.project.Machines.Used = new(int64(8))
+	env.machine("node")
+	offers.reservations = []*metal.Reservation{{Size: simulator.SmallSize, Project: "x", Partitions: []string{simulator.DefaultPartition}, Amount: 100}}
+	capacity, _ := offers.Capacity(simulator.DefaultPartition, simulator.SmallSize)
+	of := fmt.Sprintf(" of %d %s in %s are ", capacity.Total, simulator.SmallSize, simulator.DefaultPartition)
+	var recorded string
+	offers.onReservations = func() { recorded = allocatedCondition(t, env.getMachine("node")).Message }
+	refused := func() string {
+		env.sim.Inject(refuse422("machine-allocate", "no machine available"))
+		_, err := env.allocate(env.p, "node", "cluster")
+		require.Error(t, err)
+		env.advance(time.Minute)
+		return allocatedCondition(t, env.getMachine("node")).Message
+	}
+	unknown := fmt.Sprintf("refused by the metal-api: no machine available: %d%sfree; how many of them are reserved for other projects is not known", capacity.Free, of)
+	assert.Equal(t, unknown, refused())
+	assert.Equal(t, unknown, recorded)
+	assert.Equal(t, fmt.Sprintf("refused by the metal-api: no machine available: 0%savailable (free: %d, reserved for other projects: %[2]d)", of, capacity.Free), refused())
+	offers.failing = errors.New("down")
+	env.advance(maxReservationAge)
+	assert.Equal(t, unknown, refused(), "they are too old")
+}
+
+// What the metal-api counts against a quota is not what it shows (docs/metal-api.md, Q71).
+func TestAllocate_RefusalOfAQuotaSaysNoNumbers(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	offers := env.withOffers()
+	offers.project.Machines.Used = new(int64(5))
 	env.machine("node")
 	env.sim.Inject(refuse422("machine-allocate", "project quota for machines reached max:8"))
 	_, err := env.allocate(env.p, "node", "cluster")
-	require.ErrorContains(t, err, "refused by the metal-api: project quota for machines reached max:8: 8 of 8 used")
+	require.Error(t, err)
+	assert.Equal(t, "refused by the metal-api: project quota for machines reached max:8", allocatedCondition(t, env.getMachine("node")).Message)
 }
 
 // What other projects have shows as a sum only.
@@ -368,18 +507,18 @@ func TestLeft_SaysSumsOnly(t *testing.T) {
 	reserved := func(project string, amount int) *metal.Reservation {
 		return &metal.Reservation{ID: "secret", Size: simulator.LargeSize, Project: project, Partitions: []string{simulator.DefaultPartition}, Amount: amount}
 	}
-	of := fmt.Sprintf(" of %d %s in %s are free", capacity.Total, simulator.LargeSize, simulator.DefaultPartition)
-	assert.Equal(t, "2"+of, say())
-	assert.Equal(t, "1"+of+"; 1 is reserved for other projects", say(reserved("x", 1)))
-	assert.Equal(t, "0"+of+"; 2 are reserved for other projects", say(reserved("x", 1), reserved("y", 1)))
-	assert.Equal(t, "2"+of, say(reserved(simulator.ProjectA, 2), reserved("x", 2)))
+	of := fmt.Sprintf(" of %d %s in %s are available (free: 2, reserved for other projects: ", capacity.Total, simulator.LargeSize, simulator.DefaultPartition)
+	assert.Equal(t, "2"+of+"0)", say())
+	assert.Equal(t, "1"+of+"1)", say(reserved("x", 1)))
+	assert.Equal(t, "0"+of+"2)", say(reserved("x", 1), reserved("y", 1)))
+	assert.Equal(t, "2"+of+"0)", say(reserved(simulator.ProjectA, 2), reserved("x", 2)))
 	assert.Equal(t, "there is no huge in nowhere", env.p.opts.Offers.left(simulator.ProjectA, "nowhere", "huge", nil).String())
 }
 
 func TestDryRun_OfClaimsKnowsWhatIsThere(t *testing.T) {
 	t.Parallel()
 	env := newEnvironment(t)
-	env.withOffers()
+	offers := env.withOffers()
 	ctx := WithDryRun(env.context())
 	env.network("network")
 	_, err := env.p.AllocateNetwork(ctx, teamA, "network", nil)
@@ -402,4 +541,28 @@ func TestDryRun_OfClaimsKnowsWhatIsThere(t *testing.T) {
 	_, err = env.allocateIP(env.p, "family")
 	assert.Equal(t, apierrors.IsInvalid(err), apierrors.IsInvalid(dry), "%v %v", err, dry)
 	require.Empty(t, env.sim.CallsOf("network-allocate"))
+
+	// What is used is known of IPv4 only.
+	dual, err := env.sim.AllocateNetworkFor(simulator.ProjectA, simulator.DefaultPartition, "dual", nil)
+	require.NoError(t, err)
+	offers.networks = map[string]*metal.Network{dual: {
+		ID: dual, Project: simulator.ProjectA, Prefixes: []string{"10.0.0.0/30", "2001:db8::/64"}, AvailableIPs: 4, UsedIPs: 4,
+	}}
+	for name, c := range map[string]struct{ family, want string }{
+		"v4": {metal.AddressFamilyIPv4, "no ips left: 4 of 4"}, "v6": {metal.AddressFamilyIPv6, ""}, "either": {"", "no ips left: 4 of 4"},
+	} {
+		env.ip(name, func(i *infrastructure.MetalStackIP) { i.Spec.NetworkID, i.Spec.AddressFamily = dual, c.family })
+		if _, err = env.p.AllocateIP(ctx, teamA, name, nil); c.want == "" {
+			require.NoError(t, err, name)
+		} else {
+			require.ErrorContains(t, err, c.want, name)
+		}
+	}
+
+	offers.noSuperNetwork = true
+	var warnings warned
+	_, err = env.p.AllocateNetwork(warning.WithWarningRecorder(ctx, &warnings), teamA, "network", nil)
+	require.NoError(t, err)
+	require.Len(t, warnings, 1)
+	assert.Contains(t, warnings[0], "has no private super network")
 }

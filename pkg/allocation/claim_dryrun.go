@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/oneline/warning"
 )
 
 // checkPlace checks that there are the project and the partition of a network to allocate. How
@@ -28,11 +29,16 @@ func (p *Protocol) checkPlace(ctx context.Context, project, partition string) er
 	found, all, err := offers.Catalogue.LookupPartition(ctx, partition)
 	switch {
 	case found != nil:
-		return nil
 	case err != nil:
 		return lookupRefusal(err)
+	default:
+		return refuseField(field.NotSupported(partitionPath, partition, all))
 	}
-	return refuseField(field.NotSupported(partitionPath, partition, all))
+	// The list of networks is some minutes old.
+	if super, err := offers.Catalogue.LookupSuperNetwork(ctx, partition); err == nil && super == nil {
+		warning.Add(ctx, "partition %q has no private super network, as networks were listed last: metal-stack refuses private networks in it", partition)
+	}
+	return nil
 }
 
 // checkFree checks that the address that a claim asks for can be allocated: the one that it names,
@@ -54,6 +60,9 @@ func (o *ipOperation) checkFree(ctx context.Context) error {
 	}
 	if family := o.spec.AddressFamily; family != "" && !slices.ContainsFunc(n.Prefixes, func(prefix string) bool { return isOfFamily(prefix, family) }) {
 		return refuseField(field.Invalid(addressFamilyPath, family, fmt.Sprintf("network %q has none such: %s", n.ID, strings.Join(n.Prefixes, ", "))))
+	}
+	if o.spec.AddressFamily == metal.AddressFamilyIPv6 {
+		return nil // What is used of it is not known.
 	}
 	return checkAddressLeft(n)
 }

@@ -84,7 +84,9 @@ func (p *Protocol) allocateMachineLike(ctx context.Context, kind *machineLikeKin
 	m, err := ensureAllocated(ctx, &a.operation, a, p.inFlightUntil(&state.AllocationState))
 	a.releaseSlot()
 	if err != nil {
-		return nil, a.recordRefusal(ctx, a.withNumbers(ctx, err))
+		err = a.recordRefusal(ctx, a.withNumbers(err))
+		a.readReservations(ctx, err)
+		return nil, err
 	}
 	return a.recordAllocated(ctx, m, a.adopted)
 }

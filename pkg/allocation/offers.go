@@ -31,20 +31,32 @@ type Catalogue interface {
 	// LookupMachine returns a machine that a project can have.
 	LookupMachine(ctx context.Context, id, project string) (*metal.Machine, error)
 	LookupLayouts(ctx context.Context) ([]*metal.FilesystemLayout, error)
+	// AcquireMachineLookup counts one read past the cache as a look-up.
+	AcquireMachineLookup(ctx context.Context, id string) error
+	// LookupSuperNetwork returns the network that private networks of a partition are
+	// allocated from, as networks were listed last; nil if none was known then.
+	LookupSuperNetwork(ctx context.Context, partition string) (*metal.Network, error)
+	// CurrentLayouts are LookupLayouts, read again unless that was done just now. Its error is a
+	// *metal.StaleError.
+	CurrentLayouts(ctx context.Context) ([]*metal.FilesystemLayout, error)
 	// Refresh reads lists again, unless they were read just now; SizeImageConstraints are of
-	// metal.KindSize. Its error is a *metal.StaleError.
+	// metal.KindSize. Its error is a *metal.StaleError. Loaded reports whether all lists of a kind
+	// were read once.
 	Refresh(ctx context.Context, kinds ...metal.RefKind) error
+	Loaded(kind metal.RefKind) bool
 	SizeImageConstraints() []*metal.SizeImageConstraint
 	// RefreshProject reads what a project has used of its quotas, and Project returns it.
 	RefreshProject(ctx context.Context, id string) error
 	Project(id string) *metal.Project
 	CurrentReservations(ctx context.Context) ([]*metal.Reservation, error)
+	// CachedReservations reads nothing. read is when they were read; zero: never.
+	CachedReservations() (all []*metal.Reservation, read time.Time)
 }
 
 // Capacities are the sums of the machines that were observed; pkg/metal/observation implements
 // them.
 type Capacities interface {
-	// Refresh observes machines again, within the polling budget. Its error is a
+	// Refresh observes metal again, within the polling budget. Its error is a
 	// *metal.StaleError.
 	Refresh(ctx context.Context, scope metal.Scope) error
 	Capacity(partition, size string) (metal.Capacity, bool)
@@ -81,16 +93,19 @@ func (p *Protocol) lookUpNetwork(ctx context.Context, id, project string) (*meta
 	return nil, nil
 }
 
+// lookUpMachine returns a machine, nil if there is none. In a dry run, another project's is as
+// unknown as none.
+func (p *Protocol) lookUpMachine(ctx context.Context, id, project string) (*metal.Machine, error) {
+	if offers := p.cached(ctx); offers != nil {
+		return offers.Catalogue.LookupMachine(ctx, id, project)
+	}
+	return p.findMachine(ctx, id)
+}
+
 // lookupRefusal is refusalOf for lookups.
 func lookupRefusal(err error) *refusal {
 	if limit, ok := errors.AsType[*metal.LookupLimitError](err); ok {
 		return &refusal{code: http.StatusTooManyRequests, message: limit.Error(), retryAfter: limit.RetryAfter}
 	}
 	return refusalOf(err)
-}
-
-// isUnknown reports whether nothing was ever observed of what could not be observed again.
-func isUnknown(err error) bool {
-	stale, ok := errors.AsType[*metal.StaleError](err)
-	return err != nil && (!ok || stale.Since.IsZero())
 }

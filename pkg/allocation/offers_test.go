@@ -21,6 +21,20 @@ type fakeOffers struct {
 	reservations []*metal.Reservation
 	project      *metal.Project
 	images       []*metal.Image
+	// newLayouts are those that are known once layouts are read again.
+	newLayouts []*metal.FilesystemLayout
+	// reservationsRead is when reservations were read before; zero: never.
+	reservationsRead time.Time
+	// limit is why nothing more may be looked up past the cache.
+	limit error
+	// networks are looked up as they are here.
+	networks map[string]*metal.Network
+	// constraintsErr is why sizes and their constraints are not read again; unloaded: one of the
+	// lists never was.
+	constraintsErr error
+	unloaded       bool
+	// noSuperNetwork: no partition has one.
+	noSuperNetwork bool
 	// failing is why nothing can be looked up, stale why machines are not observed again.
 	failing, stale error
 	// observed is when machines were observed; zero: now. unobserved: never.
@@ -28,7 +42,9 @@ type fakeOffers struct {
 	unobserved bool
 	// started receives from each refresh of the fleet, which ends with proceed; nil: at once.
 	started, proceed chan struct{}
-	refreshes        atomic.Int32
+	// onReservations is called by each read of reservations.
+	onReservations   func()
+	refreshes, scans atomic.Int32
 }
 
 // withOffers gives the server a catalogue and capacities.
@@ -97,6 +113,9 @@ func (o *fakeOffers) LookupNetwork(ctx context.Context, id, _ string) (*metal.Ne
 	if o.failing != nil {
 		return nil, nil, o.failing
 	}
+	if n := o.networks[id]; n != nil {
+		return n, nil, nil
+	}
 	n, err := o.env.client.Network(ctx, id)
 	if metal.IsNotFound(err) {
 		return nil, nil, nil
@@ -119,6 +138,28 @@ func (o *fakeOffers) LookupLayouts(context.Context) ([]*metal.FilesystemLayout, 
 	return o.layouts, o.failing
 }
 
+func (o *fakeOffers) CurrentLayouts(context.Context) ([]*metal.FilesystemLayout, error) {
+	return append(o.layouts, o.newLayouts...), o.failing
+}
+
+func (o *fakeOffers) AcquireMachineLookup(context.Context, string) error { return o.limit }
+
+func (o *fakeOffers) LookupSuperNetwork(_ context.Context, partition string) (*metal.Network, error) {
+	if o.failing != nil || o.noSuperNetwork {
+		return nil, o.failing
+	}
+	return &metal.Network{PrivateSuper: true, Partition: partition}, nil
+}
+
+func (o *fakeOffers) Loaded(metal.RefKind) bool { return o.failing == nil && !o.unloaded }
+
+func (o *fakeOffers) CachedReservations() ([]*metal.Reservation, time.Time) {
+	if o.reservationsRead.IsZero() {
+		return nil, time.Time{}
+	}
+	return o.reservations, o.reservationsRead
+}
+
 func (o *fakeOffers) SizeImageConstraints() []*metal.SizeImageConstraint { return o.constraints }
 
 func (o *fakeOffers) RefreshProject(context.Context, string) error { return o.failing }
@@ -126,6 +167,12 @@ func (o *fakeOffers) RefreshProject(context.Context, string) error { return o.fa
 func (o *fakeOffers) Project(string) *metal.Project { return o.project }
 
 func (o *fakeOffers) CurrentReservations(context.Context) ([]*metal.Reservation, error) {
+	if o.onReservations != nil {
+		o.onReservations()
+	}
+	if o.failing == nil {
+		o.reservationsRead = o.env.clock.Now()
+	}
 	return o.reservations, o.failing
 }
 
@@ -136,11 +183,14 @@ func (o *fakeOffers) Refresh(context.Context, ...metal.RefKind) error {
 	if o.failing != nil {
 		return &metal.StaleError{Cause: o.failing}
 	}
-	return nil
+	return o.constraintsErr
 }
 
-func (o fakeCapacities) Refresh(context.Context, metal.Scope) error {
+func (o fakeCapacities) Refresh(_ context.Context, scope metal.Scope) error {
 	o.refreshes.Add(1)
+	if !scope.Capacities {
+		o.scans.Add(1)
+	}
 	if o.started != nil {
 		o.started <- struct{}{}
 		<-o.proceed

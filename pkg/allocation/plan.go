@@ -81,7 +81,7 @@ func (p *Protocol) newPlan(ctx context.Context, kind *machineLikeKind, m *machin
 		}
 		pl.machineID = id.MachineID
 		if pl.partition == "" {
-			if pl.partition, err = p.partitionOf(ctx, id); err != nil {
+			if pl.partition, err = p.partitionOf(ctx, id, project); err != nil {
 				return nil, err
 			}
 		}
@@ -105,14 +105,14 @@ func (p *Protocol) newPlan(ctx context.Context, kind *machineLikeKind, m *machin
 
 // partitionOf returns the partition of a machine that a spec names without it;
 // empty if there is no such machine.
-func (p *Protocol) partitionOf(ctx context.Context, id providerid.ID) (string, error) {
+func (p *Protocol) partitionOf(ctx context.Context, id providerid.ID, project string) (string, error) {
 	if id.Partition != "" {
 		return id.Partition, nil
 	}
-	m, err := p.findMachine(ctx, id.MachineID)
+	m, err := p.lookUpMachine(ctx, id.MachineID, project)
 	switch {
 	case err != nil:
-		return "", refusalOf(err)
+		return "", lookupRefusal(err)
 	case m == nil:
 		return "", nil
 	}

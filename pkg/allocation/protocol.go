@@ -5,7 +5,6 @@ package allocation
 import (
 	"context"
 
-	"golang.org/x/sync/semaphore"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
@@ -43,8 +42,8 @@ type Protocol struct {
 	// addresses locks a project while addresses of Services are allocated, changed or freed.
 	addresses          keylock.Locks
 	uncertainAddresses uncertainAddresses
-	// checks bounds CheckMachine and CheckFirewall.
-	checks *semaphore.Weighted
+	// checks bound CheckMachine and CheckFirewall.
+	checks *checkLimits
 	// onCrashPoint is Options.CrashPoint.
 	onCrashPoint func(name string)
 }
@@ -56,7 +55,7 @@ func New(opts Options) *Protocol {
 		machines: newMachineKind(opts.Machines), firewalls: newFirewallKind(opts.Firewalls),
 		clusters:   newClusterRecords(opts.Clusters),
 		operations: newExclusiveOperations(), reservations: newMachineReservations(), onCrashPoint: opts.CrashPoint,
-		checks: semaphore.NewWeighted(maxChecks),
+		checks: newCheckLimits(),
 	}
 	if p.clock == nil {
 		p.clock = clock.RealClock{}

@@ -89,11 +89,13 @@ func TestDryRun_KnowsWhatIsLeftOfTheFleet(t *testing.T) {
 		}
 		return n
 	}
-	before := calls()
+	before, finds, lists := calls(), f.Metal.Sim.CallsOf("machine-find"), f.Metal.Sim.CallsOf("machine-list")
 	for range 30 {
 		require.Empty(t, f.dryCreate(ctx, t, testserver.NamespaceA, f.network))
 	}
 	assert.Less(t, calls()-before, 15)
+	assert.Less(t, f.Metal.Sim.CallsOf("machine-find")-finds, 5, "that the name is free is known without a find")
+	assert.Less(t, f.Metal.Sim.CallsOf("machine-list")-lists, 10)
 
 	total, left := 0, 2
 	for _, m := range f.Metal.Sim.Inventory().Machines {
@@ -107,7 +109,7 @@ func TestDryRun_KnowsWhatIsLeftOfTheFleet(t *testing.T) {
 	}
 	_, err := f.Metal.Sim.ReserveSize(simulator.ProjectB, simulator.LargeSize, simulator.DefaultPartition, 2)
 	require.NoError(t, err)
-	refused := fmt.Sprintf("no machine available: 0 of %d %s in %s are free; 2 are reserved for other projects", total, simulator.LargeSize, simulator.DefaultPartition)
+	refused := fmt.Sprintf("no machine available: 0 of %d %s in %s are available (free: 2, reserved for other projects: 2)", total, simulator.LargeSize, simulator.DefaultPartition)
 	require.Eventually(t, func() bool { // Reservations may be five seconds old.
 		found := f.dryCreate(ctx, t, testserver.NamespaceA, f.network)
 		return len(found) == 1 && found[0] == infrastructure.AllocationWouldBeRefused+refused

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -112,11 +113,11 @@ func (r *reconciliation) handleAllocateError(ctx context.Context, err error) (wa
 	}
 	again := r.states.recordRefusal(r.request, retryAfter(err))
 	ctrl.LoggerFrom(ctx).Info("Allocation refused", "err", err, "retryAfter", again.String())
-	if r.states.markEvent(r.request, EventAllocationRefused, err.Error()) {
-		reason := EventAllocationRefused
-		if isMetalAPIUnavailable(err) {
-			reason = EventMetalAPIUnavailable
-		}
+	reason := EventAllocationRefused
+	if isMetalAPIUnavailable(err) {
+		reason = EventMetalAPIUnavailable
+	}
+	if r.states.markEvent(r.request, EventAllocationRefused, reason+" "+withoutNumbers(err.Error())) {
 		r.recordWarning(reason, actionAllocate, r.refusalMessage(err))
 	}
 	w := wait{message: "the allocation was refused", requeueAfter: again}
@@ -125,6 +126,13 @@ func (r *reconciliation) handleAllocateError(ctx context.Context, err error) (wa
 	}
 	return w, r.unblockMove(ctx)
 }
+
+// number is one that stands for itself, and is no part of a name or a version.
+var number = regexp.MustCompile(`(^|[\s(])\d+($|[\s,;:)])`)
+
+// withoutNumbers is what an answer says, whichever numbers it says it with: an Event is not
+// repeated because one machine more is free.
+func withoutNumbers(message string) string { return number.ReplaceAllString(message, "${1}N${2}") }
 
 // isInFlight is true for an answer by which another call goes on, or ours still does.
 func isInFlight(err error) bool {

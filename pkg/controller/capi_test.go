@@ -379,6 +379,22 @@ func TestEvents_RefusalIsRecordedOnceInTheServersWords(t *testing.T) {
 	require.Equal(t, 1, strings.Count(recorded, EventAllocating+" "), recorded)
 }
 
+func TestEvents_RefusalIsNotRepeatedForOtherNumbers(t *testing.T) {
+	t.Parallel()
+	h := harnessOf(t, machines, everything())
+	refusals := func(message string) int {
+		h.refuse = refusalOf("m-infra", message)
+		h.reconcile("m-infra")
+		h.clock.Step(maxBackoff)
+		return strings.Count(strings.Join(h.takeEvents(), "\n"), EventAllocationRefused)
+	}
+	require.Equal(t, 1, refusals("no machine available: 0 of 12 v1-small-x86 in fra-01 are available (free: 3, reserved for other projects: 3)"))
+	require.Zero(t, refusals("no machine available: 0 of 13 v1-small-x86 in fra-01 are available (free: 4, reserved for other projects: 4)"))
+	require.Equal(t, 1, refusals("no machine available: 0 of 13 v1-small-x86 in fra-02 are available (free: 4, reserved for other projects: 4)"), "another partition")
+	require.Equal(t, 1, refusals(`image "ubuntu-24.04" not found`))
+	require.Equal(t, 1, refusals(`image "ubuntu-24.10" not found`), "another image")
+}
+
 func TestEvents_RefusedFieldsAreNamedInOneSentence(t *testing.T) {
 	t.Parallel()
 	spec := field.NewPath("spec")

@@ -15,6 +15,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/imageversion"
 	"metal-stack.io/infrastructure-apiserver/pkg/kubectl/fleet"
 	"metal-stack.io/infrastructure-apiserver/pkg/kubectl/render"
 )
@@ -42,22 +43,28 @@ type reply struct {
 	Total     int64  `json:"total"`
 	Quota     *quota `json:"quota,omitempty"`
 	Image     string `json:"image,omitempty"`
-	// Reasons are why not.
+	// Reasons are why not, and Unknown is what keeps it from being known.
 	Reasons []string `json:"reasons,omitempty"`
+	Unknown []string `json:"unknown,omitempty"`
 	// Warnings are what is to be known besides.
 	Warnings []string `json:"warnings,omitempty"`
-	// countWarnings are those of Warnings that are about the count.
+	// capacity is what of Reasons or Unknown is about free machines, and countWarnings are those
+	// of Warnings that are about the count.
+	capacity      capacityAnswer
 	countWarnings []string
 }
+
+// capacityAnswer is why there are not enough machines, or why that is not known.
+type capacityAnswer struct{ reasons, unknown []string }
 
 func newCanIHave(s *session) *cobra.Command {
 	var w wish
 	cmd := &cobra.Command{
 		Use:   "can-i-have SIZE",
 		Short: "Find out whether a machine could be allocated now",
-		Long: `Find out whether a machine could be allocated now, and why not. Nothing is allocated or created. The exit code is 0 if it could be, in one of the partitions, and 1 if not, or if that cannot be known.
+		Long: `Find out whether a machine could be allocated now, and why not. Nothing is allocated or created. The exit code is 0 if it could be, in one of the partitions, 1 if not, and after any error, and 2 if that cannot be known.
 
-With --image, and the right to create a machine, the server checks everything that an allocation would be refused for. Otherwise the answer comes from what can be read: free machines, reservations and quota.`,
+With --image, and the right to create a machine, the server checks everything that an allocation would be refused for. Otherwise the answer comes from what can be read: free machines, reservations, quota and image.`,
 		Example: `  kubectl metal can-i-have c1-large-x86
   kubectl metal can-i-have c1-large-x86 --partition=fra-01 --image=ubuntu-24.04 --network=my-network --count=3
   kubectl metal can-i-have n1-medium-x86 --partition=fra-01 --image=firewall-ubuntu-3.0 --for=firewall`,
@@ -129,16 +136,19 @@ func (w *wish) run(ctx context.Context, s *session, out *dataOutput) error {
 				return err
 			}
 		}
-		r.Allowed = len(r.Reasons) == 0
+		r.Allowed = len(r.Reasons)+len(r.Unknown) == 0
 		replies = append(replies, r)
 	}
 	if err := printReplies(s, out, replies); err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(replies, func(r *reply) bool { return r.Allowed }) {
-		return errNo
+	switch {
+	case slices.ContainsFunc(replies, func(r *reply) bool { return r.Allowed }):
+		return nil
+	case slices.ContainsFunc(replies, func(r *reply) bool { return len(r.Reasons) == 0 }):
+		return errUnknown
 	}
-	return nil
+	return errNo
 }
 
 // partitions are those that are asked for; an empty one if there is none.
@@ -213,7 +223,12 @@ func (w *wish) answer(offers *fleet.Offers, image *v1alpha4.MetalStackImage, par
 	}
 	if size >= 0 {
 		for _, c := range offers.Sizes[size].Status.Images {
-			if c.OS == image.Status.OS {
+			os, version, ok := imageversion.Parse(image.Name)
+			switch {
+			case c.OS != image.Status.OS:
+			case ok && os == c.OS && !imageversion.MayAllow(c.Versions, version):
+				refuse("size %s allows no image %s: its versions of %s must be %s", w.Size, image.Name, c.OS, c.Versions)
+			default:
 				r.Warnings = append(r.Warnings, fmt.Sprintf("size %s allows %s %s", w.Size, c.OS, c.Versions))
 			}
 		}
@@ -233,17 +248,22 @@ func (w *wish) answerCapacity(offers *fleet.Offers, r *reply) {
 	if r.Available >= w.count {
 		return
 	}
-	text := fmt.Sprintf("%d of %d %s in %s are free", r.Available, r.Total, r.Size, r.Partition)
-	if reserved := found.Free - found.Available; reserved > 0 {
-		text += fmt.Sprintf("; reserved for other projects: %d", reserved)
+	if found.most >= w.count {
+		r.capacity.unknown = []string{fmt.Sprintf("%d to %d of %d %s in %s are available to the project: how many cannot be told from what can be read", r.Available, found.most, r.Total, r.Size, r.Partition)}
+		r.Unknown = append(r.Unknown, r.capacity.unknown...)
+		return
 	}
-	begin := "no machine available: "
+	begin := noMachineAvailable
 	if r.Available > 0 {
-		begin = fmt.Sprintf("no %d machines available: ", w.count)
+		begin = fmt.Sprintf("no %d machines available", w.count)
 	}
-	text = begin + text
-	r.Reasons = append(r.Reasons, text)
+	r.capacity.reasons = []string{fmt.Sprintf("%s: %d of %d %s in %s are available (free: %d, reserved for other projects: %d)",
+		begin, r.Available, r.Total, r.Size, r.Partition, found.Free, found.Free-r.Available)}
+	r.Reasons = append(r.Reasons, r.capacity.reasons...)
 }
+
+// noMachineAvailable is how the server's reason begins, and ours.
+const noMachineAvailable = "no machine available"
 
 // ask has the server check, if the user may ask it. What it says replaces what was read, but for
 // what is about several machines.
@@ -259,33 +279,37 @@ func (w *wish) ask(ctx context.Context, client *fleet.Client, r *reply) error {
 		r.Warnings = append(r.Warnings, "networks and file system layout are not checked: that needs the right to create a "+w.kindName)
 		return nil
 	}
-	var reasons []string
-	if w.count > 1 {
-		reasons = r.Reasons
-	}
-	r.Warnings = nil
+	r.Reasons, r.Unknown, r.Warnings = nil, nil, nil
 	if w.count > 1 {
 		r.Warnings = r.countWarnings
 	}
 	for _, text := range warnings {
 		if reason, refused := strings.CutPrefix(text, infrastructure.AllocationWouldBeRefused); refused {
-			reasons = append(reasons, reason)
+			r.Reasons = append(r.Reasons, reason)
 			continue
 		}
 		if strings.HasPrefix(text, infrastructure.AllocationUnknown) {
-			reasons = append(reasons, text)
+			r.Unknown = append(r.Unknown, text)
 			continue
 		}
 		r.Warnings = append(r.Warnings, text)
 	}
 	if err != nil {
 		refused, refusals := refusalsOf(err)
-		if !refused {
+		switch {
+		case !refused:
 			return err
+		case apierrors.IsTooManyRequests(err), apierrors.IsServiceUnavailable(err):
+			r.Unknown = append(r.Unknown, refusals...)
+		default:
+			r.Reasons = append(r.Reasons, refusals...)
 		}
-		reasons = append(reasons, refusals...)
 	}
-	r.Reasons = reasons
+	// The server checks for one machine.
+	if w.count > 1 && !slices.ContainsFunc(r.Reasons, func(reason string) bool { return strings.HasPrefix(reason, noMachineAvailable) }) {
+		r.Reasons = append(r.capacity.reasons, r.Reasons...)
+		r.Unknown = append(r.capacity.unknown, r.Unknown...)
+	}
 	return nil
 }
 
@@ -314,8 +338,11 @@ func printReplies(s *session, out *dataOutput, replies []*reply) error {
 	}}
 	for _, r := range replies {
 		answer := render.Cell{Text: "no", Color: render.Bad}
-		if r.Allowed {
+		switch {
+		case r.Allowed:
 			answer = render.Cell{Text: "yes", Color: render.Good}
+		case len(r.Reasons) == 0:
+			answer = render.Cell{Text: "unknown", Color: render.Warning}
 		}
 		table.Rows = append(table.Rows, render.Row{Cells: []render.Cell{
 			{Text: r.Size}, {Text: r.Partition}, {Text: fmt.Sprintf("%d of %d", r.Available, r.Total)}, {Text: r.Quota.String()}, {Text: r.Image}, answer,
@@ -325,7 +352,7 @@ func printReplies(s *session, out *dataOutput, replies []*reply) error {
 		return err
 	}
 	for _, r := range replies {
-		for _, reason := range r.Reasons {
+		for _, reason := range append(r.Reasons[:len(r.Reasons):len(r.Reasons)], r.Unknown...) {
 			if len(replies) > 1 {
 				reason = r.Partition + ": " + reason
 			}

@@ -5,6 +5,7 @@ package kubectl
 import (
 	"encoding/json"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -107,18 +108,46 @@ func TestAvailableTo_CountsTheProjectsOwnReservations(t *testing.T) {
 		}
 		return p
 	}
-	assert.EqualValues(t, 1, availableTo(nil, "p", capacity))
-	assert.EqualValues(t, 1, availableTo(project(), "p", capacity))
-	assert.EqualValues(t, 3, availableTo(project(2), "p", capacity))
-	assert.EqualValues(t, 5, availableTo(project(4), "p", capacity))
-	assert.EqualValues(t, 1, availableTo(project(2), "q", capacity))
+	all := func(project *v1alpha4.MetalStackProject, partition string, c v1alpha4.SizeCapacity) []int64 {
+		least, most := availableTo(project, partition, c)
+		return []int64{least, most}
+	}
+	assert.Equal(t, []int64{1, 5}, all(nil, "p", capacity), "some may be reserved for the project")
+	assert.Equal(t, []int64{1, 1}, all(project(), "p", capacity))
+	assert.Equal(t, []int64{3, 3}, all(project(2), "p", capacity))
+	assert.Equal(t, []int64{5, 5}, all(project(4), "p", capacity))
+	assert.Equal(t, []int64{1, 1}, all(project(2), "q", capacity))
+	assert.Equal(t, []int64{5, 5}, all(project(2, 2), "p", capacity), "nothing is reserved for others")
+}
+
+// What is said to be available is available, as the server decides it.
+func TestAvailableTo_IsNeverWrong(t *testing.T) {
+	t.Parallel()
+	for free := range int64(6) {
+		for others := range int64(8) {
+			for first := range int64(4) {
+				for second := range int64(4) {
+					left := max(free-others-first-second, 0)
+					c := v1alpha4.SizeCapacity{Size: "s", Free: free, Available: left, Reserved: free - left}
+					project := &v1alpha4.MetalStackProject{Status: v1alpha4.MetalStackProjectStatus{Reservations: []v1alpha4.SizeReservation{
+						{Size: "s", Partition: "p", Amount: first}, {Size: "s", Partition: "p", Amount: second},
+					}}}
+					own := min(max(first, second), free)
+					want := own + max(free-own-others, 0)
+					least, most := availableTo(project, "p", c)
+					require.True(t, least <= want && want <= most, "%d free, %d for others, %d and %d for the project: %d to %d, not %d", free, others, first, second, least, most, want)
+					require.True(t, least == most || first > 0 && second > 0)
+				}
+			}
+		}
+	}
 }
 
 func TestCanIHave_AsksTheServerAndSaysWhyNot(t *testing.T) {
 	t.Parallel()
 	s := market(t)
 	s.on(dryRunCreate, http.StatusCreated, warnedAnswer{worker("can-i-have-x"), []string{
-		infrastructure.AllocationWouldBeRefused + "no machine available: 0 of 12 c1-large-x86 in fra-01 are free; 3 are reserved for other projects",
+		infrastructure.AllocationWouldBeRefused + "no machine available: 0 of 12 c1-large-x86 in fra-01 are available (free: 3, reserved for other projects: 3)",
 		infrastructure.AllocationNote + "the networks are those of the cluster, which are not known: set spec.networks",
 	}})
 	o := s.run("can-i-have", "c1-large-x86", "--partition=fra-01", "--image=ubuntu-24.04", "--network=net-a")
@@ -151,23 +180,42 @@ func TestCanIHave_RefusalOfTheDryRunIsANo(t *testing.T) {
 	for _, c := range []struct {
 		status metav1.Status
 		want   string
+		code   int
 	}{
-		{invalid.Status(), `spec.networks[0]: Invalid value: "nope": not found`},
-		{forbidden("metalstackmachines", "exceeded quota: machines"), "exceeded quota: machines"},
-		{forbidden("metalstackmachines", "ValidatingAdmissionPolicy 'no-small' denied request"), "no-small"},
-		{apierrors.NewServiceUnavailable("metal-api is away").Status(), "metal-api is away"},
+		{invalid.Status(), `spec.networks[0]: Invalid value: "nope": not found`, 1},
+		{forbidden("metalstackmachines", "exceeded quota: machines"), "exceeded quota: machines", 1},
+		{forbidden("metalstackmachines", "ValidatingAdmissionPolicy 'no-small' denied request"), "no-small", 1},
+		{apierrors.NewServiceUnavailable("metal-api is away").Status(), "metal-api is away", 2},
 	} {
 		s.on(dryRunCreate, int(c.status.Code), c.status)
 		o, r := ask()
-		assert.Equal(t, 1, o.code, c.want)
+		assert.Equal(t, c.code, o.code, c.want)
 		assert.False(t, r.Allowed)
-		require.Len(t, r.Reasons, 1)
-		assert.Contains(t, r.Reasons[0], c.want)
+		all := append(r.Reasons, r.Unknown...)
+		require.Len(t, all, 1)
+		assert.Contains(t, all[0], c.want)
 	}
 	s.on(dryRunCreate, http.StatusCreated, warnedAnswer{worker("can-i-have-x"), []string{infrastructure.AllocationUnknown + "the metal-api cannot be reached"}})
 	o, r := ask()
-	assert.Equal(t, 1, o.code, "what cannot be known is no yes")
+	assert.Equal(t, 2, o.code, "what cannot be known is no yes")
 	assert.False(t, r.Allowed)
+	assert.Regexp(t, "(?m) unknown$", s.run("can-i-have", "v1-small-x86", "--partition=fra-01", "--image=ubuntu-24.04").stdout)
+}
+
+// The server checks for one machine. That several are not available is said once.
+func TestCanIHave_SaysOnceThatMachinesAreMissing(t *testing.T) {
+	t.Parallel()
+	s := market(t)
+	ask := func() string {
+		return s.run("can-i-have", "c1-large-x86", "--partition=fra-01", "--image=ubuntu-24.04", "--count=2").stdout
+	}
+	s.on(dryRunCreate, http.StatusCreated, worker("can-i-have-x"))
+	assert.Contains(t, ask(), "no 2 machines available: 1 of 12 c1-large-x86 in fra-01 are available (free: 3, reserved for other projects: 2)")
+	s.on(dryRunCreate, http.StatusCreated, warnedAnswer{worker("can-i-have-x"), []string{
+		infrastructure.AllocationWouldBeRefused + "no machine available: 0 of 12 c1-large-x86 in fra-01 are available (free: 3, reserved for other projects: 3)",
+	}})
+	out := ask()
+	assert.Equal(t, 1, strings.Count(out, "available ("), out)
 }
 
 func TestCanIHave_ViewerIsAnsweredFromWhatCanBeRead(t *testing.T) {
@@ -184,7 +232,7 @@ func TestCanIHave_ViewerIsAnsweredFromWhatCanBeRead(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"c1-large-x86", "--count=2"}, "1 of 12 c1-large-x86 in fra-01 are free; reserved for other projects: 2"},
+		{[]string{"c1-large-x86", "--count=2"}, "no 2 machines available: 1 of 12 c1-large-x86 in fra-01 are available (free: 3, reserved for other projects: 2)"},
 		{[]string{"huge"}, `there is no size "huge"`},
 		{[]string{"v1-small-x86", "--partition=nowhere"}, `there is no partition "nowhere"`},
 		{[]string{"v1-small-x86", "--image=nope"}, `there is no image "nope"`},
@@ -194,13 +242,17 @@ func TestCanIHave_ViewerIsAnsweredFromWhatCanBeRead(t *testing.T) {
 		assert.Equal(t, 1, o.code, c.args)
 		assert.Contains(t, o.stdout, c.want)
 	}
+	old := s.run("can-i-have", "v1-small-x86", "--partition=fra-01", "--image=ubuntu-22.04")
+	assert.Equal(t, 1, old.code)
+	assert.Contains(t, old.stdout, "size v1-small-x86 allows no image ubuntu-22.04.20240101: its versions of ubuntu must be >= 24.04")
 	assert.NotContains(t, s.run("can-i-have", "v1-small-x86", "--count=2").stderr, "quota")
 	o = s.run("can-i-have", "v1-small-x86", "--count=3")
 	assert.Zero(t, o.code)
 	assert.Contains(t, o.stderr, "the project has 6 of the 8 machines and firewalls of its quota: metal-stack may refuse 3 more")
 	s.on("GET metalstackprojects", http.StatusForbidden, forbidden("metalstackprojects", "no"))
 	o = s.run("can-i-have", "c1-large-x86", "--partition=fra-01")
-	assert.Equal(t, 1, o.code)
+	assert.Equal(t, 2, o.code, "some may be reserved for the project")
+	assert.Contains(t, o.stdout, "0 to 3 of 12 c1-large-x86 in fra-01 are available to the project")
 	assert.Contains(t, o.stderr, "they need the ClusterRole view")
 }
 

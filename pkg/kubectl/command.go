@@ -53,6 +53,8 @@ func Run(ctx context.Context, args []string, env Environment) int {
 	switch err := cmd.ExecuteContext(ctx); {
 	case errors.Is(err, errNo):
 		return 1
+	case errors.Is(err, errUnknown):
+		return 2
 	case err != nil:
 		printError(env, err)
 		return 1
@@ -62,6 +64,9 @@ func Run(ctx context.Context, args []string, env Environment) int {
 
 // errNo is the error of a question whose answer is no, which is printed already.
 var errNo = errors.New("no")
+
+// errUnknown is the error of one that cannot be answered, which is printed already, too.
+var errUnknown = errors.New("unknown")
 
 // NewCommand returns the command kubectl metal.
 func NewCommand(env Environment) *cobra.Command {

@@ -22,9 +22,11 @@ import (
 type offer struct {
 	Size      string `json:"size"`
 	Partition string `json:"partition"`
-	// Available is how many the project of the namespace can allocate, or, if that cannot be
-	// read, any project without a reservation.
+	// Available is how many the project of the namespace can allocate at least, or, if that
+	// cannot be read, any project without a reservation.
 	Available int64 `json:"available"`
+	// most is how many the project can allocate at most, as far as that can be read.
+	most int64
 	// Free includes those that are reserved for other projects.
 	Free    int64  `json:"free"`
 	Total   int64  `json:"total"`
@@ -39,7 +41,7 @@ func newOffers(s *session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "offers",
 		Short:   "List the sizes of machines, and how many can be allocated in each partition",
-		Long:    "List the sizes of machines in each partition. AVAILABLE is how many the project of the namespace can allocate now, with its reservations; FREE counts those that are reserved for other projects, too.",
+		Long:    "List the sizes of machines in each partition. AVAILABLE is how many the project of the namespace can allocate now, with its reservations; FREE counts those that are reserved for other projects, too. A project with several reservations of a size in a partition may have more than AVAILABLE.",
 		Example: "  kubectl metal offers\n  kubectl metal offers --partition=fra-01",
 		Args:    noArguments, ValidArgsFunction: cobra.NoFileCompletions,
 	}
@@ -79,7 +81,8 @@ func offersOf(all *fleet.Offers) []offer {
 	offers := []offer{}
 	for _, p := range all.Partitions {
 		for _, c := range p.Status.Capacity {
-			o := offer{Size: c.Size, Partition: p.Name, Available: availableTo(all.Project, p.Name, c), Free: c.Free, Total: c.Total}
+			o := offer{Size: c.Size, Partition: p.Name, Free: c.Free, Total: c.Total}
+			o.Available, o.most = availableTo(all.Project, p.Name, c)
 			if i := slices.IndexFunc(all.Sizes, func(s v1alpha4.MetalStackSize) bool { return s.Name == c.Size }); i >= 0 {
 				status := all.Sizes[i].Status
 				o.Cores, o.Memory, o.Storage, o.GPUs = rangeText(status.Cores), rangeText(status.Memory), rangeText(status.Storage), gpuText(status.GPUs)
@@ -94,10 +97,12 @@ func offersOf(all *fleet.Offers) []offer {
 }
 
 // availableTo is how many of the free machines a project can allocate: those up to its largest
-// reservation whatever is reserved for others, and then what the others' reservations leave.
-func availableTo(project *v1alpha4.MetalStackProject, partition string, c v1alpha4.SizeCapacity) int64 {
+// reservation whatever is reserved for others, and then what the others' reservations leave. More
+// may be reserved than are free, and that is not shown: then, of a project with several
+// reservations, it is only known that it is not less and not more than two numbers.
+func availableTo(project *v1alpha4.MetalStackProject, partition string, c v1alpha4.SizeCapacity) (least, most int64) {
 	if project == nil {
-		return c.Available
+		return c.Available, c.Free
 	}
 	var largest, sum int64
 	for _, r := range project.Status.Reservations {
@@ -107,7 +112,11 @@ func availableTo(project *v1alpha4.MetalStackProject, partition string, c v1alph
 		}
 	}
 	own := min(largest, c.Free)
-	return own + max(c.Free-own-max(c.Reserved-sum, 0), 0)
+	most = own + max(c.Free-own-max(c.Reserved-sum, 0), 0)
+	if largest < sum && c.Reserved == c.Free {
+		return own, most
+	}
+	return most, most
 }
 
 func rangeText(r *v1alpha4.SizeRange) string {

@@ -2,23 +2,27 @@
 
 package metal
 
-import "slices"
+import (
+	"slices"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/imageversion"
+)
 
 // Refuses reports whether machines of the size can certainly not be installed with the image,
 // whose id is exact, and which versions of its operating system they can be installed with.
 func (c *SizeImageConstraint) Refuses(image string) (os, versions string, refuses bool) {
-	os, version, ok := imageVersion(image)
+	os, version, ok := imageversion.Parse(image)
 	if !ok {
 		return "", "", false
 	}
 	versions, named := c.Images[os]
-	return os, versions, named && !mayAllow(versions, version)
+	return os, versions, named && !imageversion.MayAllow(versions, version)
 }
 
 // MayFit reports whether the layout can be the one that the metal-api chooses for a size and an
 // image, whose id is exact.
 func (l *FilesystemLayout) MayFit(size, image string) bool {
-	os, version, ok := imageVersion(image)
+	os, version, ok := imageversion.Parse(image)
 	if !slices.Contains(l.Sizes, size) {
 		return false
 	}
@@ -26,5 +30,5 @@ func (l *FilesystemLayout) MayFit(size, image string) bool {
 		return true
 	}
 	versions, named := l.Images[os]
-	return named && mayAllow(versions, version)
+	return named && imageversion.MayAllow(versions, version)
 }

@@ -2,10 +2,7 @@
 
 package metal
 
-import (
-	"strconv"
-	"strings"
-)
+import "metal-stack.io/infrastructure-apiserver/pkg/imageversion"
 
 // MeansImage reports whether the image that a spec or request names can be the one with
 // the full id: that one itself, or the version os-major.minor of which it is a patch. The
@@ -14,29 +11,10 @@ func MeansImage(name, id string) bool {
 	if name == id {
 		return true
 	}
-	os, named, ok := imageVersion(name)
-	otherOS, version, otherOK := imageVersion(id)
+	os, named, ok := imageversion.Parse(name)
+	otherOS, version, otherOK := imageversion.Parse(id)
 	return ok && otherOK && os == otherOS && named[0] == version[0] && named[1] == version[1] &&
 		(named[2] == 0 || named[2] == version[2])
-}
-
-// imageVersion takes os-major.minor.patch apart. What is left out is zero.
-func imageVersion(id string) (os string, version [3]uint64, ok bool) {
-	dash := strings.LastIndexByte(id, '-')
-	if dash < 0 {
-		return "", version, false
-	}
-	rest, more := id[dash+1:], true
-	for i := 0; more; i++ {
-		var part string
-		part, rest, more = strings.Cut(rest, ".")
-		n, err := strconv.ParseUint(part, 10, 64)
-		if err != nil || i == len(version) {
-			return "", version, false
-		}
-		version[i] = n
-	}
-	return id[:dash], version, true
 }
 
 // imageRelease is the version os-major.minor of images, which an alias names.
@@ -53,7 +31,7 @@ type NewestImages map[imageRelease]*Image
 func NewNewestImages(images []*Image) NewestImages {
 	newest := NewestImages{}
 	for _, i := range images {
-		os, version, ok := imageVersion(i.ID)
+		os, version, ok := imageversion.Parse(i.ID)
 		if !ok {
 			continue
 		}
@@ -68,7 +46,7 @@ func NewNewestImages(images []*Image) NewestImages {
 // Of returns the image that an alias stands for when a machine is allocated; nil if there
 // is none, or the name is that of a single image.
 func (n NewestImages) Of(alias string) *Image {
-	os, version, ok := imageVersion(alias)
+	os, version, ok := imageversion.Parse(alias)
 	if !ok || version[2] != 0 {
 		return nil
 	}
@@ -78,7 +56,7 @@ func (n NewestImages) Of(alias string) *Image {
 // NewerImage reports whether an image is a later patch of the same version os-major.minor
 // than another one.
 func NewerImage(id, than string) bool {
-	os, version, ok := imageVersion(id)
-	otherOS, other, otherOK := imageVersion(than)
+	os, version, ok := imageversion.Parse(id)
+	otherOS, other, otherOK := imageversion.Parse(than)
 	return ok && otherOK && os == otherOS && version[0] == other[0] && version[1] == other[1] && version[2] > other[2]
 }

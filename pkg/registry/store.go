@@ -124,7 +124,7 @@ func (r *REST) Create(ctx context.Context, obj runtime.Object, createValidation 
 	}
 	if dryrun.IsDryRun(options.DryRun) {
 		// A record takes the name of what is discovered.
-		ctx = storage.WithRecordsOnly(context.WithValue(ctx, dryRunKey{}, true))
+		ctx = storage.WithDryRunCreate(storage.WithRecordsOnly(context.WithValue(ctx, dryRunKey{}, true)))
 	}
 	ctx, override := withResponseOverride(ctx)
 	created, err := r.Store.Create(ctx, obj, createValidation, options)

@@ -31,6 +31,18 @@ func isDryRunWrite(ctx context.Context) bool {
 	return d != nil && d.reads.Add(-1) < 0
 }
 
+type dryRunCreateKey struct{}
+
+// WithDryRunCreate makes the context one of a dry run of a creation, in which
+// genericregistry.DryRunnableStorage reads whether the name is taken. Like the creation itself,
+// gets then have nothing observed, and answer from what is known.
+func WithDryRunCreate(ctx context.Context) context.Context {
+	return context.WithValue(ctx, dryRunCreateKey{}, true)
+}
+
+// isDryRunCreate returns whether the context is one of WithDryRunCreate.
+func isDryRunCreate(ctx context.Context) bool { return ctx.Value(dryRunCreateKey{}) != nil }
+
 // getForWrite reads what a write would change, if it may.
 func (s *Store) getForWrite(ctx context.Context, key string, opts apistorage.GetOptions, out runtime.Object) error {
 	cur, err := s.current(ctx, key)

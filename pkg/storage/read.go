@@ -44,8 +44,10 @@ func (s *Store) Get(ctx context.Context, key string, opts apistorage.GetOptions,
 		if consistent {
 			s.resolveUncertainForRead(ctx, key)
 		}
-		if err := s.awaitObserved(ctx, readOf{key: key, consistent: consistent}); err != nil {
-			return err
+		if !isDryRunCreate(ctx) {
+			if err := s.awaitObserved(ctx, readOf{key: key, consistent: consistent}); err != nil {
+				return err
+			}
 		}
 	}
 	if err := s.backend.awaitRevision(ctx, revision); err != nil {

@@ -5,6 +5,7 @@ package catalogue
 import (
 	"context"
 	"sync"
+	"time"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
@@ -130,6 +131,24 @@ func (c *Catalogue) CurrentReservations(ctx context.Context) ([]*metal.Reservati
 		return nil, err
 	}
 	return c.reservations.all(), nil
+}
+
+// CachedReservations returns the reservations without a read, and when those were asked for; zero:
+// never.
+func (c *Catalogue) CachedReservations() (all []*metal.Reservation, read time.Time) {
+	l := c.reservations
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cached, l.loaded
+}
+
+// CurrentLayouts returns the layouts of disks as they were within the minimal interval, or an
+// error, which is a *metal.StaleError.
+func (c *Catalogue) CurrentLayouts(ctx context.Context) ([]*metal.FilesystemLayout, error) {
+	if err := c.layouts.refresh(ctx); err != nil {
+		return nil, err
+	}
+	return c.layouts.all(), nil
 }
 
 // LookupLayouts returns the layouts of disks, a few minutes old at most unless the metal-api does
