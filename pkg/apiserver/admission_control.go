@@ -11,18 +11,18 @@ import (
 
 // admissionControl returns what admits requests: in a cluster its policies and webhooks, and
 // then its quotas; standalone what replaces the garbage collector; nil for none.
-func (c *ExtraConfig) admissionControl() admission.Interface {
+func (c *ExtraConfig) admissionControl() (admission.Interface, error) {
 	switch {
 	case c.Standalone != nil:
-		return standalone.Deletions{}
+		return standalone.Deletions{}, nil
 	case c.Admission != nil && c.Quotas != nil:
 		return c.Admission.Chain(c.Quotas)
 	case c.Admission != nil:
 		return c.Admission.Chain(nil)
 	case c.Quotas != nil:
-		return c.Quotas
+		return c.Quotas, nil
 	}
-	return nil
+	return nil, nil
 }
 
 // addAdmission has policies and webhooks read, by standbys, too: one that becomes active

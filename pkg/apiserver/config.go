@@ -139,7 +139,10 @@ func (c *Config) Complete() (CompletedConfig, error) {
 		configureOpenAPI(generic, standalone.Definitions(openapi.GetOpenAPIDefinitions), scheme.Scheme, standalone.NewScheme())
 	}
 	generic.EffectiveVersion = newServedVersion()
-	generic.AdmissionControl = c.Extra.admissionControl()
+	var err error
+	if generic.AdmissionControl, err = c.Extra.admissionControl(); err != nil {
+		return CompletedConfig{}, err
+	}
 	generic.MaxRequestBodyBytes, generic.JSONPatchMaxCopyBytes = maxBody, maxBody
 	// Answer requests that arrive during a stop, instead of refusing connections.
 	generic.ShutdownSendRetryAfter = true

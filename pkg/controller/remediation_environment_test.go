@@ -155,15 +155,25 @@ func (h *remediationHarness) alive() error {
 }
 
 // unavailable is the server's answer while the metal-api does not answer, and busy while another
-// operation runs. unreached is a proxy's.
+// operation runs. webhookAway and notReady are its answers if admission fails. unreached is a
+// proxy's.
 var (
 	unavailable = &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusServiceUnavailable, Reason: metav1.StatusReasonServiceUnavailable, Message: "the metal-api does not answer",
 		Details: &metav1.StatusDetails{Group: v1alpha4.GroupName, Kind: "metalstackmachines", Name: "m-infra"},
 	}}
-	busy      = apierrors.NewConflict(v1alpha4.Resource("metalstackmachines"), "m-infra", errors.New("another operation runs"))
-	unreached = apierrors.NewGenericServerResponse(http.StatusServiceUnavailable, "post", v1alpha4.Resource("metalstackmachines"), "m-infra", "error trying to reach service", 0, true)
+	webhookAway = notAdmitted(http.StatusInternalServerError, metav1.StatusReasonInternalError, `Internal error occurred: failed calling webhook "example.com"`)
+	notReady    = notAdmitted(http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "the request cannot be admitted now")
+	busy        = apierrors.NewConflict(v1alpha4.Resource("metalstackmachines"), "m-infra", errors.New("another operation runs"))
+	unreached   = apierrors.NewGenericServerResponse(http.StatusServiceUnavailable, "post", v1alpha4.Resource("metalstackmachines"), "m-infra", "error trying to reach service", 0, true)
 )
+
+func notAdmitted(code int32, reason metav1.StatusReason, message string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: code, Reason: reason, Message: message,
+		Details: &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: infrastructure.CauseNotAdmitted}}},
+	}}
+}
 
 func remediationOf(changes ...func(*v1alpha4.MetalStackRemediation)) *v1alpha4.MetalStackRemediation {
 	r := &v1alpha4.MetalStackRemediation{

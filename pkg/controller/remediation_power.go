@@ -263,9 +263,12 @@ func powerRetryAfter(err error) time.Duration {
 }
 
 // isUnavailableOfServer returns whether an error is this API server's own answer that nothing was
-// sent, because it, or the metal-api, cannot do so now. A proxy before it answers with the same
-// code, and without such details, also when the request was made.
+// sent, because it, a webhook or the metal-api cannot do so now. A proxy before it answers with the
+// same code, and without such details, also when the request was made.
 func isUnavailableOfServer(err error) bool {
+	if apierrors.HasStatusCause(err, infrastructure.CauseNotAdmitted) {
+		return true
+	}
 	status, is := errors.AsType[*apierrors.StatusError](err)
 	if !is || !apierrors.IsServiceUnavailable(err) {
 		return false

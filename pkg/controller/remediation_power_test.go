@@ -176,7 +176,7 @@ func TestRemediation_LostAnswerIsNoSecondOffAgainstAnotherUser(t *testing.T) {
 // What the server itself says that it did not send is sent, whatever another user asked for.
 func TestRemediation_BusyMachineIsSwitchedOffLater(t *testing.T) {
 	t.Parallel()
-	for _, err := range []error{busy, unavailable} {
+	for _, err := range []error{busy, unavailable, webhookAway, notReady} {
 		h := newRemediationHarness(t)
 		h.power.err = err
 		h.until(v1alpha4.RemediationPoweringOff)

@@ -107,6 +107,12 @@ func find(method, path string) (found *route, id string, err error) {
 	return found, id, nil
 }
 
+// Reads returns whether a request only reads. Searches are POSTs.
+func Reads(method, path string) bool {
+	found, _, err := find(method, strings.Trim(path, "/"))
+	return method == http.MethodGet || err == nil && found.access != writes && found.access != refused
+}
+
 // deadlineMargin is how long before the request's deadline an answer is given: the generic
 // server would say no more than that time is up.
 const deadlineMargin = time.Second

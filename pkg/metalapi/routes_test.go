@@ -36,6 +36,17 @@ func TestRoutes_EachIsFoundAndNoOther(t *testing.T) {
 }
 
 // No answer has a field that may hold a secret, or that is others'.
+func TestReads_AreGetsAndSearches(t *testing.T) {
+	t.Parallel()
+	for _, r := range routes {
+		path := strings.ReplaceAll(r.path, "{}", "x")
+		assert.Equal(t, r.access != writes && r.access != refused, Reads(r.method, "/"+path), "%s %s", r.method, r.path)
+	}
+	assert.True(t, Reads(http.MethodGet, "v1/unknown"))
+	assert.False(t, Reads(http.MethodPost, "v1/unknown"))
+	assert.False(t, Reads("", "v1/ip/find"))
+}
+
 func TestAnswers_HaveNoSecretFields(t *testing.T) {
 	t.Parallel()
 	var check func(kind reflect.Type)

@@ -79,6 +79,10 @@ const (
 // firewall-controllers, after that of the MetalStackCluster. The API server knows them by it.
 const FirewallControllerSuffix = "-firewall-controller"
 
+// CauseNotAdmitted is among the causes in an error of a request that was not admitted because
+// admission failed: a webhook is away, or policies could not be read. Nothing was done.
+const CauseNotAdmitted metav1.CauseType = "NotAdmitted"
+
 // ExternallyManaged reports whether another controller manages an infrastructure
 // cluster: its network, its address and its firewall.
 func ExternallyManaged(cluster metav1.Object) bool {

@@ -24,36 +24,30 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/admission/initializer"
-	admissionmetrics "k8s.io/apiserver/pkg/admission/metrics"
 	mutatingpolicy "k8s.io/apiserver/pkg/admission/plugin/policy/mutating"
 	validatingpolicy "k8s.io/apiserver/pkg/admission/plugin/policy/validating"
-	"k8s.io/apiserver/pkg/admission/plugin/resourcequota"
+	webhookinitializer "k8s.io/apiserver/pkg/admission/plugin/webhook/initializer"
 	mutatingwebhook "k8s.io/apiserver/pkg/admission/plugin/webhook/mutating"
 	validatingwebhook "k8s.io/apiserver/pkg/admission/plugin/webhook/validating"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/server/healthz"
 	"k8s.io/apiserver/pkg/util/compatibility"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
-	"k8s.io/client-go/discovery"
-	"k8s.io/client-go/discovery/cached/memory"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/informers"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/restmapper"
 	"k8s.io/klog/v2"
 )
 
 const (
 	// resync is the interval at which policies are gone through again.
 	resync = 10 * time.Minute
-	// discoveryTimeout is how long the cluster may take to say what it serves, and
-	// discoveryRetryInterval when it is asked again if it did not say.
-	discoveryTimeout       = 10 * time.Second
+	// discoveryRetryInterval is when the cluster is asked again what it serves if it did not
+	// say.
 	discoveryRetryInterval = 2 * time.Second
 	// discoveryInterval is how often it is asked about what it did not serve, as before an
-	// update.
+	// update; unsyncedInterval, while something that it serves could not be read yet.
 	discoveryInterval = time.Minute
+	unsyncedInterval  = 10 * time.Second
 	// mapperInterval is for how long kinds of parameters are looked up in the same
 	// discovery: as the kube-apiserver.
 	mapperInterval = 30 * time.Second
@@ -67,23 +61,17 @@ type Options struct {
 	Authorizer authorizer.Authorizer
 	// Drained is closed when the server has answered its last request.
 	Drained <-chan struct{}
-}
-
-// clients request the cluster.
-type clients struct {
-	kubernetes kubernetes.Interface
-	dynamic    dynamic.Interface
-	discovery  discovery.DiscoveryInterface
-	mapper     meta.ResettableRESTMapper
+	// Reads returns whether a request to the metal-api of a cluster only reads, and so is not
+	// admitted.
+	Reads func(method, path string) bool
 }
 
 // Admission is the cluster's policies and webhooks.
 type Admission struct {
 	clients
-	authorizer authorizer.Authorizer
-	drained    <-chan struct{}
-	informers  informers.SharedInformerFactory
-	sources    *sources
+	options   Options
+	informers informers.SharedInformerFactory
+	sources   *sources
 	// plugins are in the order in which Kubernetes calls them.
 	plugins []*plugin
 }
@@ -91,48 +79,29 @@ type Admission struct {
 // New returns the policies and webhooks of a cluster. They refuse all writes until Run has
 // read them.
 func New(o Options) (*Admission, error) {
-	client, err := kubernetes.NewForConfig(o.Config)
+	c, err := newClients(o.Config)
 	if err != nil {
 		return nil, fmt.Errorf("failed to set up admission: %w", err)
 	}
-	objects, err := dynamic.NewForConfig(o.Config)
-	if err != nil {
-		return nil, fmt.Errorf("failed to set up admission: %w", err)
-	}
-	limited := rest.CopyConfig(o.Config)
-	limited.Timeout = discoveryTimeout
-	served, err := discovery.NewDiscoveryClientForConfig(limited)
-	if err != nil {
-		return nil, fmt.Errorf("failed to set up admission: %w", err)
-	}
-	mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(served))
-	return newAdmission(clients{client, objects, served, mapper}, o.Authorizer, o.Drained), nil
+	registerMetrics()
+	return newAdmission(*c, o), nil
 }
 
-func newAdmission(c clients, authorizer authorizer.Authorizer, drained <-chan struct{}) *Admission {
-	a := &Admission{clients: c, authorizer: authorizer, drained: drained}
+func newAdmission(c clients, o Options) *Admission {
+	c.dynamic = newParamsClient(c.dynamic)
+	a := &Admission{clients: c, options: o}
 	a.informers = informers.NewSharedInformerFactoryWithOptions(c.kubernetes, resync, informers.WithTransform(withoutManagedFields))
 	a.sources = newSources(a.informers)
 	a.plugins = []*plugin{
-		{name: mutatingpolicy.PluginName, resources: []string{"mutatingadmissionpolicies", "mutatingadmissionpolicybindings"}, create: func() (admission.Interface, error) { return mutatingpolicy.NewPlugin(nil) }},
-		{name: mutatingwebhook.PluginName, resources: []string{"mutatingwebhookconfigurations"}, create: func() (admission.Interface, error) { return mutatingwebhook.NewMutatingWebhook(nil) }},
+		{name: mutatingpolicy.PluginName, mutates: true, resources: []string{"mutatingadmissionpolicies", "mutatingadmissionpolicybindings"}, create: func() (admission.Interface, error) { return mutatingpolicy.NewPlugin(nil) }},
+		{name: mutatingwebhook.PluginName, mutates: true, resources: []string{"mutatingwebhookconfigurations"}, create: func() (admission.Interface, error) { return mutatingwebhook.NewMutatingWebhook(nil) }},
 		{name: validatingpolicy.PluginName, resources: []string{"validatingadmissionpolicies", "validatingadmissionpolicybindings"}, create: func() (admission.Interface, error) { return validatingpolicy.NewPlugin(nil) }},
 		{name: validatingwebhook.PluginName, resources: []string{"validatingwebhookconfigurations"}, create: func() (admission.Interface, error) { return validatingwebhook.NewValidatingAdmissionWebhook(nil) }},
 	}
-	return a
-}
-
-// Chain returns the admission of the server: policies and webhooks in Kubernetes' order, and
-// then quotas, so that what is refused uses nothing of them.
-func (a *Admission) Chain(quotas admission.Interface) admission.Interface {
-	var chain []admission.Interface
 	for _, p := range a.plugins {
-		chain = append(chain, admissionmetrics.WithControllerMetrics(p, p.name))
+		p.reads = o.Reads
 	}
-	if quotas != nil {
-		chain = append(chain, admissionmetrics.WithControllerMetrics(quotas, resourcequota.PluginName))
-	}
-	return admissionmetrics.WithStepMetrics(admission.NewChainHandler(chain...))
+	return a
 }
 
 // Run reads policies and webhooks until ctx ends: of the kinds that the cluster serves, and
@@ -141,9 +110,8 @@ func (a *Admission) Run(ctx context.Context) {
 	go wait.UntilWithContext(ctx, func(context.Context) { a.mapper.Reset() }, mapperInterval)
 	logged := false
 	for ctx.Err() == nil {
-		again := discoveryInterval
-		if err := a.discover(ctx); err != nil {
-			again = discoveryRetryInterval
+		again, err := a.discover(ctx)
+		if err != nil {
 			if !logged {
 				klog.FromContext(ctx).Error(err, "Failed to find out which admission policies and webhooks the cluster serves, without which no write is admitted: retrying", "retryAfter", again.String())
 			}
@@ -152,6 +120,9 @@ func (a *Admission) Run(ctx context.Context) {
 			klog.FromContext(ctx).Info("Found out which admission policies and webhooks the cluster serves")
 			logged = false
 		}
+		if again == 0 {
+			return
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(again):
@@ -159,32 +130,35 @@ func (a *Admission) Run(ctx context.Context) {
 	}
 }
 
-// discover begins to apply what the cluster serves. What it has served once is expected to
-// stay.
-func (a *Admission) discover(ctx context.Context) error {
-	if !slices.ContainsFunc(a.plugins, func(p *plugin) bool { return !p.isApplied() }) {
-		return nil
+// discover begins to apply what the cluster serves, and returns when it is to be asked again,
+// 0 if all was read: that is expected to stay. While the cluster is updated, some of its
+// kube-apiservers serve what others do not. So what was not applied is applied once it was
+// read, and what was never read is not applied any more if it is not served.
+func (a *Admission) discover(ctx context.Context) (again time.Duration, err error) {
+	if !slices.ContainsFunc(a.plugins, func(p *plugin) bool { return !p.isSynced() }) {
+		return 0, nil
 	}
 	served, err := a.served()
 	if err != nil {
-		return err
+		return discoveryRetryInterval, err
 	}
-	var errs []error
+	again = discoveryInterval
 	for _, p := range a.plugins {
 		switch {
-		case p.isApplied():
+		case p.isSynced():
 		case !served.HasAll(p.resources...):
 			if p.skip() {
 				klog.FromContext(ctx).Info("The cluster does not serve the version that this server reads: not applied", "plugin", p.name, "version", admissionregistrationv1.SchemeGroupVersion.String())
 			}
 		default:
-			if err := p.apply(a.initializer(), a.sources.of(p.resources)); err != nil {
-				errs = append(errs, fmt.Errorf("failed to set up %s: %w", p.name, err))
+			again = unsyncedInterval
+			if applyErr := p.apply(a.initializers(), a.sources); applyErr != nil {
+				again, err = discoveryRetryInterval, errors.Join(err, fmt.Errorf("failed to set up %s: %w", p.name, applyErr))
 			}
 		}
 	}
-	a.informers.Start(a.drained)
-	return errors.Join(errs...)
+	a.informers.Start(a.options.Drained)
+	return again, err
 }
 
 // served returns the resources of the group of policies and webhooks that the cluster has.
@@ -203,9 +177,13 @@ func (a *Admission) served() (sets.Set[string], error) {
 	return names, nil
 }
 
-func (a *Admission) initializer() admission.PluginInitializer {
-	return initializer.New(a.kubernetes, a.dynamic, a.informers, a.authorizer, utilfeature.DefaultFeatureGate,
-		compatibility.DefaultBuildEffectiveVersion(), a.drained, a.mapper)
+// initializers give plugins what they need.
+func (a *Admission) initializers() admission.PluginInitializer {
+	return admission.PluginInitializers{
+		initializer.New(a.plugin, a.dynamic, paramsFactory{a.informers}, a.options.Authorizer, utilfeature.DefaultFeatureGate,
+			compatibility.DefaultBuildEffectiveVersion(), a.options.Drained, a.mapper),
+		webhookinitializer.NewPluginInitializer(withoutCredentials, nil),
+	}
 }
 
 // ReadyzCheck is a check of /readyz: a server that cannot read the policies and webhooks

@@ -5,6 +5,7 @@ package admission
 import (
 	"context"
 	"errors"
+	"net/http"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -21,9 +22,11 @@ import (
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
+	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/client-go/discovery"
 	dynamicfake "k8s.io/client-go/dynamic/fake"
 	"k8s.io/client-go/kubernetes/fake"
+	clientscheme "k8s.io/client-go/kubernetes/scheme"
 	clientgotesting "k8s.io/client-go/testing"
 	"k8s.io/utils/ptr"
 
@@ -40,10 +43,11 @@ var served = []string{
 
 type environment struct {
 	*Admission
-	client    *fake.Clientset
-	discovery *fakeDiscovery
-	chain     admission.Interface
-	quotas    *quotas
+	client        *fake.Clientset
+	dynamicClient *dynamicfake.FakeDynamicClient
+	discovery     *fakeDiscovery
+	chain         admission.Interface
+	quotas        *quotas
 }
 
 // quotas counts what is evaluated.
@@ -90,9 +94,15 @@ func newEnvironment(objects ...runtime.Object) (env *environment, stop func()) {
 	client := fake.NewClientset(append(objects, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "team-a"}})...)
 	env = &environment{client: client, discovery: &fakeDiscovery{}, quotas: &quotas{}}
 	drained := make(chan struct{})
-	env.Admission = newAdmission(clients{client, dynamicfake.NewSimpleDynamicClient(runtime.NewScheme()), env.discovery, noMapper{meta.MultiRESTMapper{}}},
-		authorizerfactory.NewAlwaysAllowAuthorizer(), drained)
-	env.chain = env.Chain(env.quotas)
+	env.dynamicClient = dynamicfake.NewSimpleDynamicClient(clientscheme.Scheme, parameters(objects)...)
+	env.Admission = newAdmission(clients{kubernetes: client, plugin: client, dynamic: env.dynamicClient, discovery: env.discovery, mapper: newMapper()}, Options{
+		Authorizer: authorizerfactory.NewAlwaysAllowAuthorizer(), Drained: drained,
+		Reads: func(method, path string) bool { return method == http.MethodGet && path == "v1/ip" },
+	})
+	var err error
+	if env.chain, err = env.Chain(env.quotas); err != nil {
+		panic(err)
+	}
 	env.discovery.serve(served...)
 	return env, func() {
 		close(drained)
@@ -100,10 +110,26 @@ func newEnvironment(objects ...runtime.Object) (env *environment, stop func()) {
 	}
 }
 
-// noMapper maps no kind.
-type noMapper struct{ meta.RESTMapper }
+// parameters are the ConfigMaps among objects.
+func parameters(objects []runtime.Object) (params []runtime.Object) {
+	for _, obj := range objects {
+		if _, is := obj.(*corev1.ConfigMap); is {
+			params = append(params, obj.DeepCopyObject())
+		}
+	}
+	return params
+}
 
-func (noMapper) Reset() {}
+// mapper maps ConfigMaps.
+type mapper struct{ meta.RESTMapper }
+
+func (mapper) Reset() {}
+
+func newMapper() mapper {
+	m := meta.NewDefaultRESTMapper(nil)
+	m.Add(corev1.SchemeGroupVersion.WithKind("ConfigMap"), meta.RESTScopeNamespace)
+	return mapper{m}
+}
 
 // start runs the admission until the test ends.
 func (e *environment) start(t *testing.T) {
@@ -114,11 +140,15 @@ func (e *environment) start(t *testing.T) {
 // admit is a request to create a machine, or a subresource of it.
 func (e *environment) admit(t *testing.T, subresource string) error {
 	t.Helper()
-	a, o := createRequest(subresource), admission.NewObjectInterfacesFromScheme(scheme.Scheme)
-	if err := e.chain.(admission.MutationInterface).Admit(t.Context(), a, o); err != nil {
+	return e.request(t.Context(), createRequest(subresource))
+}
+
+func (e *environment) request(ctx context.Context, a admission.Attributes) error {
+	o := admission.NewObjectInterfacesFromScheme(scheme.Scheme)
+	if err := e.chain.(admission.MutationInterface).Admit(ctx, a, o); err != nil {
 		return err
 	}
-	return e.chain.(admission.ValidationInterface).Validate(t.Context(), a, o)
+	return e.chain.(admission.ValidationInterface).Validate(ctx, a, o)
 }
 
 func createRequest(subresource string) admission.Attributes {
@@ -220,6 +250,7 @@ func TestAdmission_RefusesWritesWhileItMayNotRead(t *testing.T) {
 	require.ErrorContains(t, err, reason)
 	_, retries := apierrors.SuggestsClientDelay(err)
 	assert.False(t, retries, "a right does not appear by itself")
+	requireNotAdmitted(t, err)
 	require.ErrorContains(t, env.ReadyzCheck().Check(nil), reason)
 	require.NoError(t, env.admit(t, "allocation"))
 }
@@ -237,6 +268,7 @@ func TestAdmission_RefusesWritesUntilTheClusterHasAnswered(t *testing.T) {
 		assert.True(t, retries)
 		assert.Equal(t, retryAfterSeconds, delay)
 		assert.Equal(t, readyTimeout, time.Since(began))
+		requireNotAdmitted(t, err)
 		require.Error(t, env.ReadyzCheck().Check(nil))
 
 		env.discovery.away.Store(false)
@@ -245,16 +277,22 @@ func TestAdmission_RefusesWritesUntilTheClusterHasAnswered(t *testing.T) {
 	})
 }
 
-func TestExplain_SaysHowParametersAreGranted(t *testing.T) {
+// A CONNECT is admitted if it changes something.
+func TestAdmission_ExemptsReadsOfTheMetalAPIOfClusters(t *testing.T) {
 	t.Parallel()
-	err := apierrors.NewForbidden(infrastructure.Resource("metalstackmachines"), "node-1", errors.New("failed to configure binding: paramKind kind `/v1, Kind=ConfigMap` not yet synced to use for admission"))
-	got := explain(err)
-	require.True(t, apierrors.IsForbidden(got), "%v", got)
-	require.ErrorContains(t, got, ParamsLabel)
-	assert.NotContains(t, err.Error(), ParamsLabel, "an error may be shared")
-	other := errors.New("other")
-	assert.Equal(t, other, explain(other))
-	require.NoError(t, explain(nil))
+	run(t, func(t *testing.T, env *environment) {
+		connect := func(verb, path string) error {
+			ctx := request.WithRequestInfo(t.Context(), &request.RequestInfo{Verb: verb})
+			return env.request(ctx, admission.NewAttributesRecord(&infrastructure.MetalAPIOptions{Path: path}, nil,
+				v1alpha4.SchemeGroupVersion.WithKind("MetalAPIOptions"), "team-a", "c",
+				v1alpha4.SchemeGroupVersion.WithResource("metalstackclusters"), "metalapi", admission.Connect, nil, false, &user.DefaultInfo{Name: "alice"}))
+		}
+		require.NoError(t, connect("get", "v1/ip"), "before anything is read")
+		env.start(t)
+		require.NoError(t, connect("get", "v1/ip"))
+		require.ErrorContains(t, connect("create", "v1/ip"), "nothing is allowed")
+		require.ErrorContains(t, connect("delete", "v1/ip"), "nothing is allowed")
+	}, refusingPolicy()...)
 }
 
 // BenchmarkChain is what admission costs a create if no policy or webhook is there.
@@ -262,7 +300,9 @@ func BenchmarkChain(b *testing.B) {
 	env, stop := newEnvironment()
 	defer stop()
 	go env.Run(b.Context())
-	chain, o := env.Chain(nil), admission.NewObjectInterfacesFromScheme(scheme.Scheme)
+	chain, err := env.Chain(nil)
+	require.NoError(b, err)
+	o := admission.NewObjectInterfacesFromScheme(scheme.Scheme)
 	request := createRequest("")
 	require.NoError(b, chain.(admission.ValidationInterface).Validate(b.Context(), request, o))
 	b.ReportAllocs()

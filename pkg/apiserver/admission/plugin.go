@@ -4,7 +4,6 @@ package admission
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -23,63 +22,93 @@ const (
 	readyInterval = 50 * time.Millisecond
 	// retryAfterSeconds is when a client may try again afterwards.
 	retryAfterSeconds = 1
-
-	// rightsHint is what a server lacks that may not read policies or webhooks.
-	rightsHint = "grant the ServiceAccount metalstack-apiserver get, list and watch of them, as artifacts/deploy/apiserver-rbac.yaml does"
-	// paramsUnsynced is in the error of a policy whose parameters could not be read yet, and
-	// paramsHint what it lacks: upstream's server may read everything.
-	paramsUnsynced = "not yet synced to use for admission"
-	paramsHint     = ": if this remains, the ServiceAccount metalstack-apiserver may not get, list and watch this kind: grant it by a ClusterRole with the label " + ParamsLabel + `="true"`
 )
 
-// ParamsLabel is the label of ClusterRoles with which this server may read the parameters of
-// policies: artifacts/deploy/apiserver-rbac.yaml aggregates them.
-const ParamsLabel = "metal-stack.infrastructure.cluster.x-k8s.io/aggregate-to-admission-params"
+var (
+	_ admission.MutationInterface   = mutator{}
+	_ admission.ValidationInterface = validator{}
+)
 
 // plugin is one of Kubernetes' own, from the moment when it is known whether the cluster
 // serves what it reads.
 type plugin struct {
 	name string
+	// mutates is true of a plugin that changes requests, false of one that validates them.
+	mutates bool
 	// resources are what it reads, of the group of policies and webhooks.
 	resources []string
 	create    func() (admission.Interface, error)
-	// state is nil before that is known.
+	// reads returns whether a request to the metal-api of a cluster only reads.
+	reads func(method, path string) bool
+	// state is nil before it is known whether the cluster serves what it reads.
 	state atomic.Pointer[pluginState]
 }
 
 type pluginState struct {
-	// inner is nil if the cluster does not serve what the plugin reads.
-	inner   admission.Interface
+	serving serving
+	// inner is nil until the cluster serves what it reads.
+	inner *inner
+}
+
+// inner is a plugin of Kubernetes and what it reads.
+type inner struct {
+	admission.Interface
+
 	sources []*source
 	synced  atomic.Bool
 }
 
-var (
-	_ admission.MutationInterface   = &plugin{}
-	_ admission.ValidationInterface = &plugin{}
+// serving is whether the cluster serves what a plugin reads.
+type serving int
+
+const (
+	// notServed: what was not read is not applied.
+	notServed serving = iota
+	// servedLater: it was not served before. What was not read is not applied yet: in an update
+	// of the cluster, some kube-apiservers do not serve it yet.
+	servedLater
+	// servedAtFirst: requests wait until it was read.
+	servedAtFirst
 )
 
-// isApplied returns whether the cluster serves what the plugin reads.
-func (p *plugin) isApplied() bool {
+// isSynced returns whether all was read that the plugin reads.
+func (p *plugin) isSynced() bool {
 	s := p.state.Load()
-	return s != nil && s.inner != nil
+	return s != nil && s.inner != nil && s.inner.isSynced()
 }
 
 // skip notes that the cluster does not serve what the plugin reads, and returns whether that
-// was unknown.
-func (p *plugin) skip() bool { return p.state.Swap(&pluginState{}) == nil }
+// is news.
+func (p *plugin) skip() bool {
+	s := p.state.Load()
+	if s == nil {
+		s = &pluginState{serving: servedAtFirst}
+	}
+	p.state.Store(&pluginState{serving: notServed, inner: s.inner})
+	return s.serving != notServed
+}
 
-// apply begins to apply what the sources read.
-func (p *plugin) apply(initializer admission.PluginInitializer, sources []*source) error {
-	inner, err := p.create()
-	if err != nil {
-		return err
+// apply notes that the cluster serves what the plugin reads, and has that read.
+func (p *plugin) apply(initializer admission.PluginInitializer, sources *sources) error {
+	next := &pluginState{serving: servedAtFirst}
+	if s := p.state.Load(); s != nil {
+		next.inner = s.inner
+		if s.serving != servedAtFirst {
+			next.serving = servedLater
+		}
 	}
-	initializer.Initialize(inner)
-	if err := admission.ValidateInitialization(inner); err != nil {
-		return err
+	if next.inner == nil {
+		created, err := p.create()
+		if err != nil {
+			return err
+		}
+		next.inner = &inner{Interface: created, sources: sources.of(p.resources)}
+		initializer.Initialize(created)
+		if err := admission.ValidateInitialization(created); err != nil {
+			return err
+		}
 	}
-	p.state.Store(&pluginState{inner: inner, sources: sources})
+	p.state.Store(next)
 	return nil
 }
 
@@ -89,34 +118,34 @@ func (p *plugin) Handles(operation admission.Operation) bool {
 	return s == nil || s.inner != nil && s.inner.Handles(operation)
 }
 
+// mutator is a plugin that changes requests.
+type mutator struct{ *plugin }
+
 // Admit implements admission.MutationInterface.
-func (p *plugin) Admit(ctx context.Context, a admission.Attributes, o admission.ObjectInterfaces) error {
+func (p mutator) Admit(ctx context.Context, a admission.Attributes, o admission.ObjectInterfaces) error {
 	inner, err := p.ready(ctx, a)
-	if err != nil {
-		return err
+	if err == nil && inner != nil {
+		err = inner.(admission.MutationInterface).Admit(ctx, a, o)
 	}
-	if mutator, ok := inner.(admission.MutationInterface); ok {
-		return explain(mutator.Admit(ctx, a, o))
-	}
-	return nil
+	return explain(a, err)
 }
 
+// validator is a plugin that validates requests.
+type validator struct{ *plugin }
+
 // Validate implements admission.ValidationInterface.
-func (p *plugin) Validate(ctx context.Context, a admission.Attributes, o admission.ObjectInterfaces) error {
+func (p validator) Validate(ctx context.Context, a admission.Attributes, o admission.ObjectInterfaces) error {
 	inner, err := p.ready(ctx, a)
-	if err != nil {
-		return err
+	if err == nil && inner != nil {
+		err = inner.(admission.ValidationInterface).Validate(ctx, a, o)
 	}
-	if validator, ok := inner.(admission.ValidationInterface); ok {
-		return explain(validator.Validate(ctx, a, o))
-	}
-	return nil
+	return explain(a, err)
 }
 
 // ready returns what decides about a request, nil if nothing does. It waits until that has
 // been read, but not for a right that is missing.
 func (p *plugin) ready(ctx context.Context, a admission.Attributes) (admission.Interface, error) {
-	if exempt(a) {
+	if p.isExempt(ctx, a) {
 		return nil, nil
 	}
 	if p.unready() != "" {
@@ -133,59 +162,67 @@ func (p *plugin) ready(ctx context.Context, a admission.Attributes) (admission.I
 	}
 	s := p.state.Load()
 	// What the cluster begins to serve later may have operations that it does not handle.
-	if s.inner == nil || !s.inner.Handles(a.GetOperation()) {
+	if s.inner == nil || !s.inner.isSynced() || !s.inner.Handles(a.GetOperation()) {
 		return nil, nil
 	}
-	return s.inner, nil
+	return s.inner.Interface, nil
 }
 
 // unready returns why the plugin cannot decide yet, "" if it can.
 func (p *plugin) unready() string {
 	s := p.state.Load()
-	switch {
-	case s == nil:
+	if s == nil {
 		return "it is not known yet which admission policies and webhooks the cluster serves"
-	case s.isSynced():
+	}
+	if s.serving == notServed || s.inner.isSynced() {
 		return ""
 	}
-	if lacking := p.forbidden(); lacking != nil {
+	if lacking := s.inner.forbidden(); lacking != nil {
 		return fmt.Sprintf("this server may not read %s: %s", lacking.resource.GroupResource(), rightsHint)
 	}
-	return fmt.Sprintf("the %s are not read yet", strings.Join(p.resources, " and "))
+	if s.serving == servedLater {
+		return ""
+	}
+	return s.inner.unread() + " could not be read yet"
 }
 
 // forbidden returns what the plugin may not read, nil if there is no such resource.
 func (p *plugin) forbidden() *source {
-	if s := p.state.Load(); s != nil {
-		for _, source := range s.sources {
-			if !source.informer.HasSynced() && source.isForbidden() {
-				return source
-			}
+	if s := p.state.Load(); s != nil && s.inner != nil {
+		return s.inner.forbidden()
+	}
+	return nil
+}
+
+func (i *inner) forbidden() *source {
+	for _, source := range i.sources {
+		if !source.informer.HasSynced() && source.isForbidden() {
+			return source
 		}
 	}
 	return nil
 }
 
-func (s *pluginState) isSynced() bool {
-	if s.synced.Load() {
+// unread lists what was not read yet.
+func (i *inner) unread() string {
+	var names []string
+	for _, source := range i.sources {
+		if !source.informer.HasSynced() {
+			names = append(names, source.resource.GroupResource().String())
+		}
+	}
+	return strings.Join(names, " and ")
+}
+
+func (i *inner) isSynced() bool {
+	if i.synced.Load() {
 		return true
 	}
-	for _, source := range s.sources {
+	for _, source := range i.sources {
 		if !source.informer.HasSynced() {
 			return false
 		}
 	}
-	s.synced.Store(true)
+	i.synced.Store(true)
 	return true
-}
-
-// explain adds what an operator can do to an error about the parameters of a policy.
-func explain(err error) error {
-	var status *apierrors.StatusError
-	if !errors.As(err, &status) || !strings.Contains(status.ErrStatus.Message, paramsUnsynced) {
-		return err
-	}
-	explained := &apierrors.StatusError{ErrStatus: *status.ErrStatus.DeepCopy()}
-	explained.ErrStatus.Message += paramsHint
-	return explained
 }

@@ -9,6 +9,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/informers"
@@ -30,8 +31,10 @@ type source struct {
 	informer cache.SharedIndexInformer
 
 	mu sync.Mutex
-	// forbidden is true if the last list or watch was refused to this server.
-	forbidden bool
+	// refusal is why the last list or watch was refused: Forbidden, NotFound, or "" for another
+	// error; version is up to where the informer had read then.
+	refusal metav1.StatusReason
+	version string
 }
 
 func newSources(factory informers.SharedInformerFactory) *sources {
@@ -60,29 +63,37 @@ func (s *sources) get(resource schema.GroupVersionResource) *source {
 	one := &source{resource: resource, informer: informer.Informer()}
 	// It fails for an informer that runs, which a new one does not.
 	utilruntime.Must(one.informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) {
-		switch changed := one.observe(err); {
-		case !apierrors.IsForbidden(err):
+		switch refusal, changed := one.observe(err); {
+		case refusal == "":
 			cache.DefaultWatchErrorHandler(ctx, r, err)
-		case changed:
+		case changed && refusal == metav1.StatusReasonForbidden:
 			klog.FromContext(ctx).Error(err, "Failed to read what admission depends on: retrying", "resource", resource.GroupResource(), "grant", rightsHint)
+		case changed:
+			klog.FromContext(ctx).Error(err, "Failed to read what admission depends on, which not every kube-apiserver serves: retrying", "resource", resource.GroupResource())
 		}
 	}))
 	s.all[resource] = one
 	return one
 }
 
-// observe notes why a list or watch failed, and returns whether that is news.
-func (s *source) observe(err error) (changed bool) {
+// observe notes why a list or watch failed, and returns that and whether it is news.
+func (s *source) observe(err error) (refusal metav1.StatusReason, changed bool) {
+	if apierrors.IsForbidden(err) || apierrors.IsNotFound(err) {
+		refusal = apierrors.ReasonForError(err)
+	}
+	version := s.informer.LastSyncResourceVersion()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before := s.forbidden
-	s.forbidden = apierrors.IsForbidden(err)
-	return s.forbidden != before
+	changed = refusal != s.refusal || version != s.version
+	s.refusal, s.version = refusal, version
+	return refusal, changed
 }
 
-// isForbidden returns whether this server may not read the resource.
+// isForbidden returns whether this server may not read the resource: whether the last request
+// was refused, and nothing was read since.
 func (s *source) isForbidden() bool {
+	version := s.informer.LastSyncResourceVersion()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.forbidden
+	return s.refusal == metav1.StatusReasonForbidden && s.version == version
 }

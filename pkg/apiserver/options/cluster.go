@@ -30,6 +30,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/quota"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/registration"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/servingcert"
+	"metal-stack.io/infrastructure-apiserver/pkg/metalapi"
 	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 	"metal-stack.io/infrastructure-apiserver/pkg/tenancy"
 )
@@ -160,6 +161,7 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 	}
 	config.Extra.Admission, err = admission.New(admission.Options{
 		Config: config.Generic.ClientConfig, Authorizer: config.Generic.Authorization.Authorizer, Drained: config.Generic.DrainedNotify(),
+		Reads: metalapi.Reads,
 	})
 	if err != nil {
 		return err

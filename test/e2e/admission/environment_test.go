@@ -36,6 +36,8 @@ const (
 	// restricted is a user who may everything by RBAC, and whom policies restrict.
 	restricted = "mallory"
 	auditLog   = "audit.log"
+	// gpuSize is one that the policy in the documentation restricts.
+	gpuSize = "g1-large-x86"
 )
 
 func TestMain(m *testing.M) { os.Exit(cluster.Main(m)) }
@@ -59,7 +61,9 @@ func TestAdmission(t *testing.T) {
 		"Quota_IsNotUsedByWhatPoliciesDeny":       quotaIsNotUsedByWhatPoliciesDeny,
 		"Release_IsNotHeldUpByPolicyOfFinalizers": releaseIsNotHeldUpByPolicyOfFinalizers,
 	}
-	opts := cluster.Options{Simulator: simulator.Config{DataCentre: simulator.DefaultDataCentre(8)}, ControllerManager: true}
+	dc := simulator.DefaultDataCentre(8)
+	dc.Sizes = append(dc.Sizes, simulator.Size{ID: gpuSize, Name: gpuSize, MinCores: 128, MaxCores: 256, MinMemory: 1 << 40, MaxMemory: 2 << 40, MinStorage: 8 << 40, MaxStorage: 16 << 40})
+	opts := cluster.Options{Simulator: simulator.Config{DataCentre: dc}, ControllerManager: true}
 	teams := opts.AddTeams(len(tests))
 	env := &environment{dir: t.TempDir()}
 	policy := filepath.Join(env.dir, "policy.yaml")

@@ -54,7 +54,8 @@ var examples = map[string]runtime.Object{
 	"metalstackips":                  &v1alpha4.MetalStackIP{Spec: v1alpha4.MetalStackIPSpec{NetworkID: simulator.InternetNetwork}},
 }
 
-var exampleBlock = regexp.MustCompile("(?s)```yaml\n(.*?)```")
+// exampleBlock matches examples that are whole objects.
+var exampleBlock = regexp.MustCompile("(?s)```yaml\n(apiVersion: .*?)```")
 
 func documentationHasValidExamples(s *space) {
 	page, err := os.ReadFile(filepath.Join(build.Root(), "docs", "admission.md"))
@@ -64,9 +65,39 @@ func documentationHasValidExamples(s *space) {
 	for i, block := range blocks {
 		file := filepath.Join(s.t.TempDir(), fmt.Sprintf("%d.yaml", i))
 		require.NoError(s.t, os.WriteFile(file, block[1], 0o600))
-		_, stderr, err := s.Kubectl(s.t, s.Admin(), "apply", "--dry-run=server", "-f", file)
+		_, stderr, err := s.Kubectl(s.t, s.Admin(), "apply", "-f", file)
 		require.NoError(s.t, err, stderr)
 	}
+
+	const message = "machines of the size g1-large-x86 are only for namespaces with the label gpu=true"
+	ctx, machines := s.t.Context(), s.as(s.Admin()).MetalStackMachines(s.Namespace)
+	ofGPUs := func(opts metav1.PatchOptions) error {
+		_, err := machines.Patch(ctx, "node-1", types.MergePatchType, []byte(`{"spec":{"machineType":"`+gpuSize+`"}}`), opts)
+		return err
+	}
+	label := func(gpu string) {
+		_, err := s.Client().CoreV1().Namespaces().Patch(ctx, s.Namespace, types.MergePatchType, []byte(`{"metadata":{"labels":{"gpu":`+gpu+`}}}`), metav1.PatchOptions{})
+		require.NoError(s.t, err)
+	}
+	refused := func(ctx context.Context) error {
+		m := pausedMachine("node-2")
+		m.Spec.MachineType = gpuSize
+		if _, err := machines.Create(ctx, m, metav1.CreateOptions{DryRun: dryRun}); err == nil || !strings.Contains(err.Error(), message) {
+			return fmt.Errorf("want %q, got: %v", message, err)
+		}
+		return nil
+	}
+	_, err = machines.Create(ctx, pausedMachine("node-1"), metav1.CreateOptions{})
+	require.NoError(s.t, err)
+	s.eventually(refused)
+	require.ErrorContains(s.t, ofGPUs(metav1.PatchOptions{}), message)
+	label(`"true"`)
+	s.eventually(func(context.Context) error { return ofGPUs(metav1.PatchOptions{DryRun: dryRun}) })
+	require.NoError(s.t, ofGPUs(metav1.PatchOptions{}))
+	label("null")
+	s.eventually(refused)
+	_, err = machines.Patch(ctx, "node-1", types.MergePatchType, []byte(`{"metadata":{"labels":{"color":"red"}}}`), metav1.PatchOptions{})
+	require.NoError(s.t, err, "the size stays")
 }
 
 // written are the resources that clients create, with the verbs of each and of its status.
@@ -170,8 +201,15 @@ func policyDeniesEveryKindAndVerb(s *space) {
 	}
 	_, err := s.as(user).MetalStackMachines(s.Namespace).RequestPower(ctx, "there", &v1alpha4.MachinePower{Spec: v1alpha4.MachinePowerSpec{Action: v1alpha4.PowerCycle, Reason: "hangs"}}, metav1.CreateOptions{})
 	denied("power", err)
-	err = s.as(user).RESTClient().Get().Namespace(s.Namespace).Resource("metalstackclusters").Name("there").SubResource("metalapi", "v1", "machine").Do(ctx).Error()
-	denied("connect to the metalapi", err)
+	metalapi := func(verb string, path ...string) error {
+		return s.as(user).RESTClient().Verb(verb).Namespace(s.Namespace).Resource("metalstackclusters").Name("there").SubResource(append([]string{"metalapi", "v1"}, path...)...).Body([]byte("{}")).Do(ctx).Error()
+	}
+	denied("allocate an address by the metalapi", metalapi(http.MethodPost, "ip", "allocate"))
+	for _, err := range []error{metalapi(http.MethodGet, "machine"), metalapi(http.MethodPost, "machine", "find")} {
+		if err != nil {
+			assert.NotContains(s.t, err.Error(), message, "reads are not admitted")
+		}
+	}
 
 	s.eventually(func(context.Context) error {
 		for _, event := range s.audited() {

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -28,6 +29,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha3"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
@@ -160,7 +162,12 @@ func webhooksSeeObjectsAndNoSecret(s *space) {
 	_, _ = machines.Allocate(ctx, "node-1", &v1alpha4.Allocation{UserData: []byte(secret)}, metav1.CreateOptions{})
 	_, _ = machines.ReadConsolePassword(ctx, "node-1", &v1alpha4.MachineConsolePassword{Spec: v1alpha4.MachineConsolePasswordSpec{Reason: "no network"}}, metav1.CreateOptions{})
 	_, _ = machines.RequestPower(ctx, "node-1", &v1alpha4.MachinePower{Spec: v1alpha4.MachinePowerSpec{Action: v1alpha4.PowerCycle, Reason: "hangs"}}, metav1.CreateOptions{})
-	_ = s.as(s.User(restricted)).RESTClient().Delete().Namespace(s.Namespace).Resource("metalstackmachines").Name("node-1").SubResource("allocation").Do(ctx).Error()
+	_, _ = machines.Identify(ctx, "node-1", &v1alpha4.MachineIdentify{Spec: v1alpha4.MachineIdentifySpec{State: v1alpha4.LEDOn, Reason: "is looked for"}}, metav1.CreateOptions{})
+	_, _ = machines.Reinstall(ctx, "node-1", &v1alpha4.MachineReinstall{Spec: v1alpha4.MachineReinstallSpec{Image: simulator.MachineImage, Reason: "is broken"}}, metav1.CreateOptions{})
+	_, _ = machines.Lock(ctx, "node-1", &v1alpha4.MachineLock{Spec: v1alpha4.MachineLockSpec{Reason: "is examined"}}, metav1.CreateOptions{})
+	for _, subresource := range []string{"allocation", "lock"} {
+		_ = s.as(s.User(restricted)).RESTClient().Delete().Namespace(s.Namespace).Resource("metalstackmachines").Name("node-1").SubResource(subresource).Param("reason", "was examined").Do(ctx).Error()
+	}
 	require.NoError(s.t, machines.Delete(ctx, "node-1", metav1.DeleteOptions{}))
 	_, err = machines.Patch(ctx, "node-1", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
 	require.NoError(s.t, err)
@@ -169,9 +176,10 @@ func webhooksSeeObjectsAndNoSecret(s *space) {
 	require.NoError(s.t, err)
 	require.NoError(s.t, templates.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}))
 
-	seen := map[string]bool{}
+	seen, bodies := map[string]bool{}, map[string]string{}
 	for _, r := range hook.requests("/validate") {
 		seen[strings.TrimSuffix(fmt.Sprintf("%s %s/%s", r.Operation, r.Resource.Resource, r.SubResource), "/")] = true
+		bodies[r.SubResource] += string(r.Object.Raw)
 		assert.Equal(s.t, v1alpha3.SchemeGroupVersion.Version, r.Kind.Version, "%s", r.Kind)
 		assert.Equal(s.t, v1alpha4.SchemeGroupVersion.Version, r.RequestKind.Version)
 		assert.Equal(s.t, s.Namespace, r.Namespace)
@@ -189,9 +197,13 @@ func webhooksSeeObjectsAndNoSecret(s *space) {
 	}
 	for _, want := range []string{
 		"CREATE metalstackmachines", "UPDATE metalstackmachines", "UPDATE metalstackmachines/status", "CREATE metalstackmachines/power", "DELETE metalstackmachines",
+		"CREATE metalstackmachines/identify", "CREATE metalstackmachines/reinstall", "CREATE metalstackmachines/lock", "DELETE metalstackmachines/lock",
 		"CREATE metalstackmachinetemplates", "DELETE metalstackmachinetemplates",
 	} {
 		assert.True(s.t, seen[want], "%s is not in %v", want, seen)
+	}
+	for subresource, part := range map[string]string{"power": "hangs", "identify": "is looked for", "reinstall": "is broken", "lock": "is examined"} {
+		assert.Contains(s.t, bodies[subresource], part, subresource)
 	}
 	for what := range seen {
 		assert.NotContains(s.t, what, "allocation")
@@ -208,13 +220,12 @@ func webhooksSeeObjectsAndNoSecret(s *space) {
 
 func webhookThatIsAwayIsBounded(s *space) {
 	ended := make(chan struct{})
-	hook := s.serve(func(path string, _ *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
-		if path == "/hang" {
-			<-ended
-		}
+	end := sync.OnceFunc(func() { close(ended) })
+	hook := s.serve(func(string, *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+		<-ended
 		return &admissionv1.AdmissionResponse{Allowed: true}
 	})
-	s.t.Cleanup(func() { close(ended) })
+	s.t.Cleanup(end)
 	away := s.serve(nil)
 	away.Close()
 	templates := "metalstackmachinetemplates"
@@ -225,7 +236,7 @@ func webhookThatIsAwayIsBounded(s *space) {
 	_, err := s.tryTemplate(s.t.Context(), s.Admin())
 	require.True(s.t, apierrors.IsInternalError(err), "%v", err)
 
-	// While one hangs, requests that it does not concern are answered.
+	s.validating(hook.URL+"/hold", admissionregistrationv1.Fail, 30, rule("*", create, "metalstackfirewalls"))
 	s.validating(hook.URL+"/hang", admissionregistrationv1.Fail, 1, rule("*", create, "metalstackmachines"))
 	machines := s.as(s.Admin()).MetalStackMachines(s.Namespace)
 	s.eventually(func(ctx context.Context) error {
@@ -244,16 +255,33 @@ func webhookThatIsAwayIsBounded(s *space) {
 		Spec:       v1alpha4.MetalStackClusterTemplateSpec{Template: v1alpha4.MetalStackClusterTemplateResource{Spec: objects.Cluster("x").Spec}},
 	}, metav1.CreateOptions{})
 	require.NoError(s.t, err, "failurePolicy Ignore")
+
+	// While calls hang, requests that they do not concern are answered.
+	const hanging = 20
 	var calls sync.WaitGroup
-	for i := range 20 {
+	var answered atomic.Int32
+	firewalls := s.as(s.Admin()).MetalStackFirewalls(s.Namespace)
+	for i := range hanging {
 		calls.Go(func() {
-			_, err := machines.Create(s.t.Context(), pausedMachine(fmt.Sprintf("hangs-%d", i)), metav1.CreateOptions{DryRun: dryRun})
-			assert.Error(s.t, err)
+			firewall := objects.Firewall(fmt.Sprintf("hangs-%d", i), func(f *v1alpha4.MetalStackFirewall) {
+				f.Spec.Partition, f.Annotations = simulator.DefaultPartition, paused
+			})
+			_, err := firewalls.Create(s.t.Context(), firewall, metav1.CreateOptions{DryRun: dryRun})
+			assert.NoError(s.t, err)
+			answered.Add(1)
 		})
 	}
+	s.eventually(func(context.Context) error {
+		if n := len(hook.requests("/hold")); n < hanging {
+			return fmt.Errorf("%d calls are in the webhook", n)
+		}
+		return nil
+	})
 	_, err = s.as(s.Admin()).MetalStackClusters(s.Namespace).Create(s.t.Context(), objects.Cluster("c", func(c *v1alpha4.MetalStackCluster) { c.Annotations = paused }), metav1.CreateOptions{})
 	require.NoError(s.t, err)
 	_, err = machines.List(s.t.Context(), metav1.ListOptions{})
 	require.NoError(s.t, err)
+	assert.Zero(s.t, answered.Load(), "the calls hang all the while")
+	end()
 	calls.Wait()
 }
