@@ -18,7 +18,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-// The kinds of objects that claim one network or address for itself.
+// The kinds of objects that claim one network or address for themselves.
 const (
 	networkKind = "MetalStackNetwork"
 	ipKind      = "MetalStackIP"
@@ -49,8 +49,9 @@ type claimOperation[R record] interface {
 	excludeUsers(ctx context.Context) error
 	// free frees what is recorded and not adopted, and says how that ended.
 	free(ctx context.Context, inFlightUntil time.Time) (reason, message string, err error)
-	// freeDuplicates frees what carries the identity, and was never recorded.
-	freeDuplicates(ctx context.Context) error
+	// recordDuplicate finds what carries the identity, and was never recorded, and records it
+	// in place of what is freed by now.
+	recordDuplicate(ctx context.Context) (found bool, err error)
 }
 
 // allocate takes a claim to its network or address.
@@ -80,7 +81,12 @@ func (k *claimKind[R]) allocate(ctx context.Context, p *Protocol, ref objectRef,
 	if o.dryRun = IsDryRun(ctx); o.dryRun {
 		return r, dryRunAllocateClaim(ctx, c)
 	}
-	allocated, err := c.ensure(ctx, p.inFlightUntil(&a))
+	inFlightUntil := p.inFlightUntil(&a)
+	allocated, err := c.ensure(ctx, inFlightUntil)
+	if err != nil && o.attempt == a.Attempt && p.clock.Now().Before(inFlightUntil) {
+		// A check failed, which says nothing of an attempt whose call may be in flight.
+		err = &notBegun{err}
+	}
 	if err != nil {
 		return none, o.recordRefusal(ctx, err)
 	}
@@ -150,16 +156,29 @@ func freeClaim[R record](ctx context.Context, c claimOperation[R], attempted boo
 			return "", "", err
 		}
 	}
+	if reason, message, err = freeRecorded(ctx, c); err != nil || !attempted {
+		return reason, message, err
+	}
+	// What is about to be freed is always recorded: by that others see it.
+	for {
+		if found, err := c.recordDuplicate(ctx); err != nil || !found {
+			return reason, message, err
+		}
+		if _, _, err := freeRecorded(ctx, c); err != nil {
+			return "", "", err
+		}
+	}
+}
+
+// freeRecorded frees what is recorded, once nothing can use it.
+func freeRecorded[R record](ctx context.Context, c claimOperation[R]) (reason, message string, err error) {
 	if err := c.excludeUsers(ctx); err != nil {
 		return "", "", err
 	}
 	if err := c.checkUnused(ctx); err != nil {
 		return "", "", err
 	}
-	if reason, message, err = c.free(ctx, c.common().freeInFlightUntil); err == nil && attempted {
-		err = c.freeDuplicates(ctx)
-	}
-	return reason, message, err
+	return c.free(ctx, c.common().freeInFlightUntil)
 }
 
 // dryRunAllocateClaim checks what an allocation would.
@@ -211,6 +230,37 @@ func (o *operation[R]) beginAdoption(ctx context.Context, what string, uid types
 func (o *operation[R]) isOwn(tag func(key string) string) bool {
 	return tag(metal.TagUID) != "" && tag(metal.TagKind) == o.identity.kind &&
 		tag(metal.TagNamespace) == LabelValue(o.ref.namespace) && tag(metal.TagName) == LabelValue(o.ref.name)
+}
+
+// isOwnClaim reports whether an identity is that of this very claim. One of another management
+// cluster is that only if the claim was moved from there: one manifest may be applied in both.
+func (o *operation[R]) isOwnClaim(moved bool, tag func(key string) string) bool {
+	return o.isOwn(tag) && (moved || tag(metal.TagManagementCluster) == LabelValue(o.p.opts.ManagementCluster))
+}
+
+// recordWhileReleasing changes the record of a claim whose release is in progress, unless another
+// operation has continued it.
+func (o *operation[R]) recordWhileReleasing(ctx context.Context, change func(R)) error {
+	_, err := o.update(ctx, func(r R) error {
+		if a := r.state(); a.Phase != infrastructure.AllocationReleasing || !o.observed.matches(a) {
+			return errChanged()
+		}
+		change(r)
+		return nil
+	})
+	return err
+}
+
+// checkRecordable refuses to record the outcome of an attempt that is not the last one any more.
+// same: the record has that outcome already, which is left as it is.
+func (o *operation[R]) checkRecordable(a *infrastructure.AllocationState, recorded bool) (same bool, err error) {
+	switch {
+	case a.Phase == infrastructure.AllocationAllocated && recorded:
+		return true, nil
+	case a.Phase != infrastructure.AllocationAllocating || a.Attempt != o.attempt:
+		return false, errChanged()
+	}
+	return false, nil
 }
 
 // refusesInUse makes a refusal one that says that a network or an address is in use.

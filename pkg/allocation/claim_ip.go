@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -52,7 +53,8 @@ func (i *ipRecord) initAllocation() {
 	}
 }
 
-// refersTo is that of a networkRecord, of an address.
+// refersTo reports whether the record stands for an address: it has it, or has an attempt to
+// get what it names; or has the identity that it carries.
 func (i *ipRecord) refersTo(address, uid string) bool {
 	a := i.allocation()
 	return a.Phase != infrastructure.AllocationReleased && (a.Address == address ||
@@ -94,6 +96,7 @@ func (p *Protocol) newIPOperation(ref objectRef, i *ipRecord) (claimOperation[*i
 		identity: identity{uid: i.identityUID(), namespace: ref.namespace, name: ref.name, kind: ipKind},
 	}}
 	i.Spec.DeepCopyInto(&o.spec)
+	o.sameSpec = func(r *ipRecord) bool { return apiequality.Semantic.DeepEqual(r.Spec, o.spec) }
 	i.allocation().DeepCopyInto(&o.allocation)
 	return o, nil
 }
@@ -116,8 +119,8 @@ func (a ipClaimAllocator) find(ctx context.Context) (*metal.IP, bool, error) {
 }
 
 // findIdentified looks for an address that carries the claim's identity, that no other record
-// names, and for which is is true.
-func (o *ipOperation) findIdentified(ctx context.Context, is func(*metal.IP) bool) (*metal.IP, bool, error) {
+// names, and that matches.
+func (o *ipOperation) findIdentified(ctx context.Context, matches func(*metal.IP) bool) (*metal.IP, bool, error) {
 	found, err := o.p.opts.Metal.FindIPs(ctx, metal.IPQuery{
 		Project: o.project, Tags: []string{metal.Tag(metal.TagUID, LabelValue(string(o.identity.uid)))},
 	})
@@ -125,7 +128,7 @@ func (o *ipOperation) findIdentified(ctx context.Context, is func(*metal.IP) boo
 		return nil, false, err
 	}
 	for _, ip := range found {
-		if ip.Project != o.project || ip.UID() != LabelValue(string(o.identity.uid)) || kindOfIP(ip) != ipKind || !is(ip) {
+		if ip.Project != o.project || ip.UID() != LabelValue(string(o.identity.uid)) || kindOfIP(ip) != ipKind || !matches(ip) {
 			continue
 		}
 		other, err := o.otherClaim(ctx, func(r *ipRecord) bool { return r.allocation().Address == ip.Address })
@@ -136,7 +139,7 @@ func (o *ipOperation) findIdentified(ctx context.Context, is func(*metal.IP) boo
 	return nil, false, nil
 }
 
-// kindOfIP is the kind of the object that claims the address for itself, or "".
+// kindOfIP is the kind of the object that claims the address, or "".
 func kindOfIP(ip *metal.IP) string { kind, _ := metal.TagValue(ip.Tags, metal.TagKind); return kind }
 
 // checkOrAdopt refuses a network that is being released.
@@ -160,7 +163,10 @@ func (a ipClaimAllocator) allocate(ctx context.Context) (*metal.IP, error) {
 	}
 	// The address is taken, and this call did nothing. If it is ours, an earlier call
 	// allocated it.
-	if ours, ok, err := a.find(ctx); err == nil && ok {
+	switch ours, ok, findErr := a.find(ctx); {
+	case findErr != nil:
+		return nil, err
+	case ok:
 		return ours, nil
 	}
 	return nil, &metal.Error{Kind: metal.Refused, Op: e.Op, Status: e.Status, Message: e.Message, Field: metal.FieldAddress}
@@ -180,22 +186,23 @@ func (a ipClaimAllocator) specField(f metal.RequestField) (*field.Path, any) {
 	return nil, nil
 }
 
-// otherClaim returns another claim of an address for which is is true.
-func (o *ipOperation) otherClaim(ctx context.Context, is func(*ipRecord) bool) (*ipRecord, error) {
-	return o.p.ipClaim(ctx, func(r *ipRecord) bool {
-		return (r.Namespace != o.ref.namespace || r.Name != o.ref.name) && is(r)
+// otherClaim returns another claim of an address of the project that matches.
+func (o *ipOperation) otherClaim(ctx context.Context, matches func(*ipRecord) bool) (*ipRecord, error) {
+	return o.p.ipClaim(ctx, o.project, func(r *ipRecord) bool {
+		return (r.Namespace != o.ref.namespace || r.Name != o.ref.name) && matches(r)
 	})
 }
 
-// ipClaim returns a claim that is not released, and for which is is true; nil if there is
+// ipClaim returns a claim of a project that is not released, and that matches; nil if there is
 // none.
-func (p *Protocol) ipClaim(ctx context.Context, is func(*ipRecord) bool) (*ipRecord, error) {
+func (p *Protocol) ipClaim(ctx context.Context, project string, matches func(*ipRecord) bool) (*ipRecord, error) {
+	inProject := p.inProject(project)
 	all, err := p.ips.list(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, r := range all {
-		if r.allocation().Phase != infrastructure.AllocationReleased && is(r) {
+		if r.allocation().Phase != infrastructure.AllocationReleased && inProject(r.Namespace) && matches(r) {
 			return r, nil
 		}
 	}
@@ -254,7 +261,7 @@ func (o *ipOperation) adopt(ctx context.Context, ip *metal.IP) (*ipRecord, error
 	if err := o.checkAdoptable(ip); err != nil {
 		return nil, err
 	}
-	own := o.isOwn(func(key string) string { value, _ := metal.TagValue(ip.Tags, key); return value })
+	own := o.isOwnClaim(o.allocation.Moved, func(key string) string { value, _ := metal.TagValue(ip.Tags, key); return value })
 	uid := o.identity.uid
 	if own {
 		uid = types.UID(ip.UID())
@@ -313,14 +320,8 @@ func (o *ipOperation) recordIP(ctx context.Context, ip *metal.IP, adopted bool) 
 	o.p.opts.Observer.LearnIP(ip)
 	r, err := o.update(ctx, func(r *ipRecord) error {
 		a := r.allocation()
-		switch a.Phase {
-		case infrastructure.AllocationReleasing, infrastructure.AllocationReleased:
-			return errChanged()
-		case infrastructure.AllocationAllocated:
-			if a.Address != ip.Address || a.AllocationUUID != ip.AllocationUUID {
-				return errChanged()
-			}
-			return nil
+		if same, err := o.checkRecordable(&a.AllocationState, a.Address == ip.Address && a.AllocationUUID == ip.AllocationUUID); err != nil || same {
+			return err
 		}
 		a.Phase, a.StartTime, a.NotBefore = infrastructure.AllocationAllocated, o.p.recordTime(), nil
 		a.Address, a.AllocationUUID, a.Adopted, a.UID = ip.Address, ip.AllocationUUID, adopted, o.identity.uid

@@ -20,13 +20,26 @@ func (o *ipOperation) findUnrecorded(ctx context.Context, inFlightUntil time.Tim
 	if err != nil || !found {
 		return err
 	}
-	o.allocation.Address, o.allocation.AllocationUUID = ip.Address, ip.AllocationUUID
-	_, err = o.update(ctx, func(r *ipRecord) error {
+	return o.recordOwn(ctx, ip)
+}
+
+// recordOwn records an address that carries the claim's identity, to be freed.
+func (o *ipOperation) recordOwn(ctx context.Context, ip *metal.IP) error {
+	o.allocation.Address, o.allocation.AllocationUUID, o.allocation.Adopted = ip.Address, ip.AllocationUUID, false
+	return o.recordWhileReleasing(ctx, func(r *ipRecord) {
 		a := r.allocation()
 		a.Address, a.AllocationUUID, a.Adopted = ip.Address, ip.AllocationUUID, false
-		return nil
 	})
-	return err
+}
+
+func (o *ipOperation) recordDuplicate(ctx context.Context) (found bool, err error) {
+	ip, found, err := o.findIdentified(ctx, func(*metal.IP) bool { return true })
+	if err != nil || !found {
+		return false, err
+	}
+	err = o.recordOwn(ctx, ip)
+	o.p.crashPoint(o.traits.step + "/duplicate-recorded")
+	return true, err
 }
 
 // frees reports whether a release frees the address.
@@ -37,20 +50,15 @@ func (o *ipOperation) checkUnused(ctx context.Context) error {
 	if !o.frees() {
 		return nil
 	}
-	users, err := o.p.usersOfAddress(ctx, o.project, o.allocation.Address)
-	if err != nil {
-		return err
-	}
-	if err := users.refusal("address " + o.allocation.Address); err != nil {
-		return err
-	}
-	_, err = o.ownership(ctx, &o.allocation)
+	_, err := o.ownership(ctx)
 	return err
 }
 
-// ownership says whose an address is. Only one in the very allocation that is recorded, in the
-// object's project, and with the recorded identity is owned.
-func (o *ipOperation) ownership(ctx context.Context, a *infrastructure.IPAllocation) (ownership, error) {
+// ownership says whose the address is. Only one in the very allocation that is recorded, in the
+// object's project, and with the recorded identity is owned. It refuses one that is in use; the
+// records are read last, since what firewalls have as a source address is in no other place.
+func (o *ipOperation) ownership(ctx context.Context) (ownership, error) {
+	a := &o.allocation
 	found, err := o.p.opts.Metal.FindIPs(ctx, metal.IPQuery{Address: a.Address})
 	if err != nil {
 		return owned, err
@@ -67,7 +75,11 @@ func (o *ipOperation) ownership(ctx context.Context, a *infrastructure.IPAllocat
 				"address %s is in the recorded allocation, but lost its identity tag %s, and is not freed: restore the tag, or free the address with `metalctl network ip delete %s`",
 				ip.Address, metal.Tag(metal.TagUID, uid), ip.Address)
 		}
-		return owned, usersInTags(ip).refusal("address " + ip.Address)
+		users, err := o.p.usersOfAddress(ctx, o.project, ip.Address)
+		if err != nil {
+			return owned, err
+		}
+		return owned, append(users, usersInTags(ip)...).refusal("address " + ip.Address)
 	}
 	return absent, nil
 }
@@ -103,7 +115,7 @@ func (o *ipOperation) excludeUsers(ctx context.Context) error {
 	if until, uncertain := o.p.uncertainAddresses.untilOfAddress(ip, o.p.clock.Now()); uncertain {
 		return o.refuseUntil(until)
 	}
-	return nil
+	return o.excludePredecessor(ctx, o.project)
 }
 
 func (o *ipOperation) free(ctx context.Context, inFlightUntil time.Time) (reason, message string, err error) {
@@ -114,49 +126,23 @@ func (o *ipOperation) free(ctx context.Context, inFlightUntil time.Time) (reason
 	case o.allocation.Adopted:
 		return infrastructure.ReasonReleased, "Address " + address + " was adopted, and is kept.", nil
 	}
-	whose, err := o.freeIP(ctx, &o.allocation, inFlightUntil)
+	whose, err := ensureFreed(ctx, o.p, ipClaimFreer{o}, inFlightUntil, time.Time{})
 	if err != nil {
 		return "", "", err
 	}
 	if whose == foreign {
 		return infrastructure.ReasonOwnershipMismatch, "Address " + address + " is in another allocation, or for another owner, and was not freed.", nil
 	}
+	o.p.opts.Observer.LearnFreed(metal.Ref{Kind: metal.KindIP, ID: address})
 	return infrastructure.ReasonReleased, "Address " + address + " was released.", nil
 }
 
-func (o *ipOperation) freeIP(ctx context.Context, a *infrastructure.IPAllocation, inFlightUntil time.Time) (ownership, error) {
-	whose, err := ensureFreed(ctx, o.p, ipClaimFreer{o, a}, inFlightUntil, time.Time{})
-	if err == nil && whose != foreign {
-		o.p.opts.Observer.LearnFreed(metal.Ref{Kind: metal.KindIP, ID: a.Address})
-	}
-	return whose, err
-}
-
-func (o *ipOperation) freeDuplicates(ctx context.Context) error {
-	for {
-		ip, found, err := o.findIdentified(ctx, func(*metal.IP) bool { return true })
-		if err != nil || !found {
-			return err
-		}
-		if _, err := o.freeIP(ctx, &infrastructure.IPAllocation{Address: ip.Address, AllocationUUID: ip.AllocationUUID}, time.Time{}); err != nil {
-			return err
-		}
-	}
-}
-
 // ipClaimFreer frees the address of a claim.
-type ipClaimFreer struct {
-	*ipOperation
-	allocation *infrastructure.IPAllocation
-}
+type ipClaimFreer struct{ *ipOperation }
 
 var _ freer = ipClaimFreer{}
 
 func (f ipClaimFreer) what() string { return "address" }
-
-func (f ipClaimFreer) ownership(ctx context.Context) (ownership, error) {
-	return f.ipOperation.ownership(ctx, f.allocation)
-}
 
 func (f ipClaimFreer) begin(ctx context.Context) error { return f.beginRelease(ctx, f.p.recordTime()) }
 

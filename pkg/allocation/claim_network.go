@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -93,6 +94,7 @@ func (p *Protocol) newNetworkOperation(ref objectRef, n *networkRecord) (claimOp
 		identity: identity{uid: n.identityUID(), namespace: ref.namespace, name: ref.name, kind: networkKind},
 	}}
 	n.Spec.DeepCopyInto(&o.spec)
+	o.sameSpec = func(r *networkRecord) bool { return apiequality.Semantic.DeepEqual(r.Spec, o.spec) }
 	n.allocation().DeepCopyInto(&o.allocation)
 	return o, nil
 }
@@ -154,22 +156,21 @@ func (a networkClaimAllocator) specField(f metal.RequestField) (*field.Path, any
 	return privateNetworkField(f, a.spec.Addresses, addressesPath)
 }
 
-// otherClaim returns another claim of a network for which is is true.
-func (o *networkOperation) otherClaim(ctx context.Context, is func(*networkRecord) bool) (*networkRecord, error) {
+// otherClaim returns another claim of a network that matches.
+func (o *networkOperation) otherClaim(ctx context.Context, matches func(*networkRecord) bool) (*networkRecord, error) {
 	return o.p.networkClaim(ctx, func(r *networkRecord) bool {
-		return (r.Namespace != o.ref.namespace || r.Name != o.ref.name) && is(r)
+		return (r.Namespace != o.ref.namespace || r.Name != o.ref.name) && matches(r)
 	})
 }
 
-// networkClaim returns a claim that is not released, and for which is is true; nil if there
-// is none.
-func (p *Protocol) networkClaim(ctx context.Context, is func(*networkRecord) bool) (*networkRecord, error) {
+// networkClaim returns a claim that is not released, and that matches; nil if there is none.
+func (p *Protocol) networkClaim(ctx context.Context, matches func(*networkRecord) bool) (*networkRecord, error) {
 	all, err := p.networks.list(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, r := range all {
-		if r.allocation().Phase != infrastructure.AllocationReleased && is(r) {
+		if r.allocation().Phase != infrastructure.AllocationReleased && matches(r) {
 			return r, nil
 		}
 	}
@@ -194,7 +195,7 @@ func (o *networkOperation) adopt(ctx context.Context, id string) (*networkRecord
 	if err != nil {
 		return nil, err
 	}
-	uid, own := o.identity.uid, o.isOwn(func(key string) string { return n.Labels[key] })
+	uid, own := o.identity.uid, o.isOwnClaim(o.allocation.Moved, func(key string) string { return n.Labels[key] })
 	if own {
 		uid = types.UID(n.UID())
 	}
@@ -246,15 +247,14 @@ func (o *networkOperation) checkUnreferenced(ctx context.Context, n *metal.Netwo
 	return nil
 }
 
-// clusterThat returns a cluster that is not released, and for which is is true; nil if there
-// is none.
-func (p *Protocol) clusterThat(ctx context.Context, is clusterPredicate) (*clusterRecord, error) {
+// clusterThat returns a cluster that is not released, and that matches; nil if there is none.
+func (p *Protocol) clusterThat(ctx context.Context, matches clusterPredicate) (*clusterRecord, error) {
 	all, err := p.clusters.list(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, c := range all {
-		if c.allocation().Phase != infrastructure.AllocationReleased && is(c) {
+		if c.allocation().Phase != infrastructure.AllocationReleased && matches(c) {
 			return c, nil
 		}
 	}
@@ -267,14 +267,8 @@ func (o *networkOperation) recordNetwork(ctx context.Context, n *metal.Network, 
 	o.p.opts.Observer.LearnNetwork(n)
 	r, err := o.update(ctx, func(r *networkRecord) error {
 		a := r.allocation()
-		switch a.Phase {
-		case infrastructure.AllocationReleasing, infrastructure.AllocationReleased:
-			return errChanged()
-		case infrastructure.AllocationAllocated:
-			if a.NetworkID != n.ID {
-				return errChanged()
-			}
-			return nil
+		if same, err := o.checkRecordable(&a.AllocationState, a.NetworkID == n.ID); err != nil || same {
+			return err
 		}
 		a.Phase, a.StartTime, a.NotBefore = infrastructure.AllocationAllocated, o.p.recordTime(), nil
 		a.NetworkID, a.Adopted, a.UID = n.ID, adopted, o.identity.uid

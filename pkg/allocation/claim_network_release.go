@@ -4,6 +4,7 @@ package allocation
 
 import (
 	"context"
+	"net/http"
 	"time"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
@@ -11,19 +12,37 @@ import (
 )
 
 func (o *networkOperation) findUnrecorded(ctx context.Context, inFlightUntil time.Time) error {
-	if o.allocation.NetworkID != "" || o.spec.NetworkID != "" {
+	if o.allocation.NetworkID != "" {
 		return nil
+	}
+	if o.spec.NetworkID != "" {
+		// An adoption makes no call; its attempt may have been about to have again what a
+		// claim that was moved allocated.
+		inFlightUntil = time.Time{}
 	}
 	n, found, err := awaitOutcome[*metal.Network](ctx, o.p, networkClaimAllocator{networkOperation: o}, inFlightUntil, nil)
 	if err != nil || !found {
 		return err
 	}
-	o.allocation.NetworkID = n.ID
-	_, err = o.update(ctx, func(r *networkRecord) error {
+	return o.recordOwn(ctx, n)
+}
+
+// recordOwn records a network that carries the claim's identity, to be freed.
+func (o *networkOperation) recordOwn(ctx context.Context, n *metal.Network) error {
+	o.allocation.NetworkID, o.allocation.Adopted = n.ID, false
+	return o.recordWhileReleasing(ctx, func(r *networkRecord) {
 		r.allocation().NetworkID, r.allocation().Adopted = n.ID, false
-		return nil
 	})
-	return err
+}
+
+func (o *networkOperation) recordDuplicate(ctx context.Context) (found bool, err error) {
+	n, found, err := networkClaimAllocator{networkOperation: o}.find(ctx)
+	if err != nil || !found {
+		return false, err
+	}
+	err = o.recordOwn(ctx, n)
+	o.p.crashPoint(o.traits.step + "/duplicate-recorded")
+	return true, err
 }
 
 // frees reports whether a release frees the network.
@@ -31,26 +50,47 @@ func (o *networkOperation) frees() bool {
 	return o.allocation.NetworkID != "" && !o.allocation.Adopted
 }
 
-// checkUnused refuses a network that clusters name, or that has machines or addresses.
+// checkUnused refuses a network that clusters name, or that has machines or addresses. One that
+// was adopted is kept, but only the claim allows that several clusters have it.
 func (o *networkOperation) checkUnused(ctx context.Context) error {
-	if !o.frees() {
+	switch id := o.allocation.NetworkID; {
+	case id == "":
 		return nil
+	case o.allocation.Adopted:
+		clusters, err := o.p.clusterUsers(ctx, o.project, func(c *clusterRecord) bool { return c.Spec.PrivateNetworkID == id || hasNetwork(id)(c) })
+		if err != nil || len(clusters) < 2 {
+			return err
+		}
+		return clusters.refusal("network " + id)
 	}
-	id := o.allocation.NetworkID
-	users, err := o.p.usersOfNetwork(ctx, o.project, id)
-	if err != nil {
-		return err
-	}
-	if err := users.refusal("network " + id); err != nil {
-		return err
-	}
-	_, err = o.ownership(ctx, id)
+	_, err := o.ownership(ctx)
 	return err
 }
 
-func (o *networkOperation) ownership(ctx context.Context, id string) (ownership, error) {
-	whose, err := o.p.networkOwnership(ctx, o.project, o.identity.uid, id)
-	return whose, refusesInUse(err)
+// ownership says whose the network is. It refuses one that clusters name, that has machines or
+// addresses, or in which an attempt may allocate some. The attempts are read before the
+// addresses: what they allocated by then is among these.
+func (o *networkOperation) ownership(ctx context.Context) (ownership, error) {
+	id := o.allocation.NetworkID
+	n, whose, err := o.p.ownedNetwork(ctx, o.project, o.identity.uid, id)
+	switch {
+	case err != nil:
+		return owned, err
+	case whose == foreign && n.Project == o.project && n.UID() == "":
+		return owned, refuse(http.StatusConflict,
+			"network %s is recorded, but lost its identity label %s, and is not freed: restore the label, or free the network with `metalctl network free %s`",
+			id, metal.Tag(metal.TagUID, LabelValue(string(o.identity.uid))), id)
+	case whose != owned:
+		return whose, nil
+	}
+	users, err := o.p.usersOfNetwork(ctx, o.project, id)
+	if err != nil {
+		return owned, err
+	}
+	if err := users.refusal("network " + id); err != nil {
+		return owned, err
+	}
+	return owned, refusesInUse(o.p.checkNetworkEmpty(ctx, id, nil))
 }
 
 // excludeUsers waits for requests of Services for addresses in the network.
@@ -66,7 +106,7 @@ func (o *networkOperation) excludeUsers(ctx context.Context) error {
 	if until, uncertain := o.p.uncertainAddresses.untilOfNetwork(o.project, o.allocation.NetworkID, o.p.clock.Now()); uncertain {
 		return o.refuseUntil(until)
 	}
-	return nil
+	return o.excludePredecessor(ctx, o.project)
 }
 
 func (o *networkOperation) free(ctx context.Context, inFlightUntil time.Time) (reason, message string, err error) {
@@ -77,59 +117,33 @@ func (o *networkOperation) free(ctx context.Context, inFlightUntil time.Time) (r
 	case o.allocation.Adopted:
 		return infrastructure.ReasonReleased, "Network " + id + " was adopted, and is kept.", nil
 	}
-	whose, err := o.freeNetwork(ctx, id, inFlightUntil)
+	network := networkClaimFreer{o}
+	if err := o.p.awaitNetworkEmpty(ctx, network.ownership); err != nil {
+		return "", "", err
+	}
+	whose, err := ensureFreed(ctx, o.p, network, inFlightUntil, time.Time{})
 	if err != nil {
 		return "", "", err
 	}
 	if whose == foreign {
 		return infrastructure.ReasonOwnershipMismatch, "Network " + id + " is allocated for another owner, and was not freed.", nil
 	}
+	o.p.opts.Observer.LearnFreed(metal.Ref{Kind: metal.KindNetwork, ID: id})
 	return infrastructure.ReasonReleased, "Network " + id + " was released.", nil
 }
 
-func (o *networkOperation) freeNetwork(ctx context.Context, id string, inFlightUntil time.Time) (ownership, error) {
-	network := networkClaimFreer{o, id}
-	if err := o.p.awaitNetworkEmpty(ctx, network.ownership); err != nil {
-		return owned, err
-	}
-	whose, err := ensureFreed(ctx, o.p, network, inFlightUntil, time.Time{})
-	if err == nil && whose != foreign {
-		o.p.opts.Observer.LearnFreed(metal.Ref{Kind: metal.KindNetwork, ID: id})
-	}
-	return whose, err
-}
-
-func (o *networkOperation) freeDuplicates(ctx context.Context) error {
-	for {
-		n, found, err := networkClaimAllocator{networkOperation: o}.find(ctx)
-		if err != nil || !found {
-			return err
-		}
-		if _, err := o.freeNetwork(ctx, n.ID, time.Time{}); err != nil {
-			return err
-		}
-	}
-}
-
 // networkClaimFreer frees the network of a claim.
-type networkClaimFreer struct {
-	*networkOperation
-	id string
-}
+type networkClaimFreer struct{ *networkOperation }
 
 var _ freer = networkClaimFreer{}
 
 func (f networkClaimFreer) what() string { return "network" }
-
-func (f networkClaimFreer) ownership(ctx context.Context) (ownership, error) {
-	return f.networkOperation.ownership(ctx, f.id)
-}
 
 func (f networkClaimFreer) begin(ctx context.Context) error {
 	return f.beginRelease(ctx, f.p.recordTime())
 }
 
 func (f networkClaimFreer) free(ctx context.Context) error {
-	_, err := f.p.opts.Metal.FreeNetwork(ctx, f.id)
+	_, err := f.p.opts.Metal.FreeNetwork(ctx, f.allocation.NetworkID)
 	return err
 }

@@ -30,6 +30,11 @@ func (a addressAllocator) find(ctx context.Context) (*metal.IP, bool, error) {
 	return a.findAddress(ctx)
 }
 
+// checkOrAdopt refuses a network that is being released.
+func (a addressAllocator) checkOrAdopt(ctx context.Context) (none *metal.IP, ok bool, err error) {
+	return nil, false, a.p.checkNetworksNotReleasing(ctx, a.spec.PublicNetworkID)
+}
+
 func (a addressAllocator) allocate(ctx context.Context) (*metal.IP, error) {
 	return a.p.opts.Metal.AllocateIP(ctx, metal.IPRequest{
 		Project: a.project, Network: a.spec.PublicNetworkID, Type: metal.TypeStatic, Name: a.ref.name,
@@ -153,7 +158,7 @@ func (o *clusterOperation) adoptedAddressIdentity(ctx context.Context, ip *metal
 	if tag(metal.TagManagementCluster) != LabelValue(o.p.opts.ManagementCluster) || !o.isOwn(tag) {
 		return o.identity.uid, nil
 	}
-	switch claim, err := o.p.ipClaim(ctx, func(r *ipRecord) bool { return r.refersTo(ip.Address, ip.UID()) }); {
+	switch claim, err := o.p.ipClaim(ctx, o.project, func(r *ipRecord) bool { return r.refersTo(ip.Address, ip.UID()) }); {
 	case err != nil:
 		return "", refusalOf(err)
 	case claim != nil:
@@ -180,8 +185,10 @@ func (o *clusterOperation) adoptedAddressIdentity(ctx context.Context, ip *metal
 // has by now, if the cluster would free it.
 func (o *clusterOperation) checkClaimOfAddress(ctx context.Context, ip *metal.IP, uid types.UID) error {
 	own := ip.UID() == LabelValue(string(uid))
-	switch claim, err := o.p.ipClaim(ctx, func(r *ipRecord) bool {
-		releasing := r.allocation().Phase == infrastructure.AllocationReleasing && !r.allocation().Adopted
+	switch claim, err := o.p.ipClaim(ctx, o.project, func(r *ipRecord) bool {
+		a := r.allocation()
+		// What carries its identity beside an address that it adopted is a duplicate.
+		releasing := a.Phase == infrastructure.AllocationReleasing && (!a.Adopted || a.Address != ip.Address)
 		return r.refersTo(ip.Address, ip.UID()) && (own || releasing)
 	}); {
 	case err != nil:

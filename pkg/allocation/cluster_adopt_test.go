@@ -69,13 +69,18 @@ func TestAdopt_TwoClustersThatNameTheSame(t *testing.T) {
 			env.cluster("first", spec)
 			env.cluster("second", spec)
 			var second error
-			look := &clustersWithListHook{memRecords: env.clusters, then: func() {
-				_, second = env.newProtocol().AllocateCluster(env.context(), teamA, "second", body(""))
-			}}
+			look := &clustersWithListHook{memRecords: env.clusters}
+			env.p.onCrashPoint = func(step string) {
+				if step == what+"/begun" {
+					look.then = func() {
+						_, second = env.newProtocol().AllocateCluster(env.context(), teamA, "second", body(""))
+					}
+				}
+			}
 			env.p.clusters = newClusterRecords(look)
 			_, first := env.allocateCluster("first")
-			require.Nil(t, look.then, "no cluster was listed")
-			require.True(t, first != nil || second != nil, "both have it")
+			env.p.onCrashPoint = nil
+			require.Error(t, second, "no cluster was listed")
 			for _, err := range []error{first, second} {
 				if err != nil {
 					require.True(t, apierrors.IsInvalid(err), "%v", err)

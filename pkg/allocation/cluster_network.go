@@ -220,16 +220,19 @@ func (o *clusterOperation) findProjectNetwork(ctx context.Context, id string) (*
 	return n, nil
 }
 
-// checkNotClaimed refuses a network that a claim has by now, if the cluster would free it.
+// checkNotClaimed refuses a network whose claim is being released, and one that a claim has by
+// now, if the cluster would free it.
 func (o *clusterOperation) checkNotClaimed(ctx context.Context, n *metal.Network, own bool) error {
-	if !own {
-		return nil
-	}
-	switch claim, err := o.p.networkClaim(ctx, func(r *networkRecord) bool { return r.refersTo(n.ID, n.UID()) }); {
+	switch claim, err := o.p.networkClaim(ctx, func(r *networkRecord) bool {
+		a := r.allocation()
+		// What carries its identity beside a network that it adopted is a duplicate.
+		releasing := a.Phase == infrastructure.AllocationReleasing && (!a.Adopted || a.NetworkID != n.ID)
+		return r.refersTo(n.ID, n.UID()) && (own || releasing)
+	}); {
 	case err != nil:
 		return refusalOf(err)
 	case claim != nil:
-		return refuse(http.StatusConflict, "spec.privateNetworkID: network %s is being adopted by a MetalStackNetwork: retry", n.ID)
+		return refuse(http.StatusConflict, "spec.privateNetworkID: network %s is being adopted or released by a MetalStackNetwork: retry", n.ID)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ package allocation
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -306,8 +307,22 @@ var _ freer = networkFreer{}
 
 func (f networkFreer) what() string { return "network" }
 
+// ownership also refuses a network in which an attempt may allocate something: since the release
+// is recorded, none begins any more. The attempts are read before the addresses: what they
+// allocated by then is among these.
 func (f networkFreer) ownership(ctx context.Context) (ownership, error) {
-	return f.p.networkOwnership(ctx, f.project, f.identity.uid, f.id)
+	_, whose, err := f.p.ownedNetwork(ctx, f.project, f.identity.uid, f.id)
+	if err != nil || whose != owned {
+		return whose, err
+	}
+	attempts, err := f.p.attemptsInNetwork(ctx, f.project, f.id)
+	if err != nil {
+		return owned, err
+	}
+	if err := attempts.refusal("private network " + f.id); err != nil {
+		return owned, err
+	}
+	return owned, f.p.checkNetworkEmpty(ctx, f.id, nil)
 }
 
 func (f networkFreer) begin(ctx context.Context) error { return f.beginRelease(ctx, f.p.recordTime()) }
@@ -317,19 +332,23 @@ func (f networkFreer) free(ctx context.Context) error {
 	return err
 }
 
-// networkOwnership says whose a network is, of an object of the project with the identity uid.
-// It refuses one that still has machines or addresses, of whatever family.
-func (p *Protocol) networkOwnership(ctx context.Context, project string, uid types.UID, id string) (ownership, error) {
-	return p.networkOwnershipWithout(ctx, project, uid, id, nil)
+// networkOwnershipWithout says whose a network is, of an object of the project with the identity
+// uid. It refuses one that still has machines or addresses, as if some addresses were freed.
+func (p *Protocol) networkOwnershipWithout(ctx context.Context, project string, uid types.UID, id string, freed sets.Set[string]) (ownership, error) {
+	_, whose, err := p.ownedNetwork(ctx, project, uid, id)
+	if err != nil || whose != owned {
+		return whose, err
+	}
+	return owned, p.checkNetworkEmpty(ctx, id, freed)
 }
 
-// networkOwnershipWithout is networkOwnership as if some addresses were freed.
-func (p *Protocol) networkOwnershipWithout(ctx context.Context, project string, uid types.UID, id string, freed sets.Set[string]) (ownership, error) {
+// ownedNetwork returns a network, nil if it is not shown, and whose it is, of an object of the
+// project with the identity uid.
+func (p *Protocol) ownedNetwork(ctx context.Context, project string, uid types.UID, id string) (n *metal.Network, whose ownership, err error) {
 	found, err := p.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{ID: id})
 	if err != nil {
-		return owned, err
+		return nil, owned, err
 	}
-	var n *metal.Network
 	for _, f := range found {
 		if f.ID == id {
 			n = f
@@ -337,24 +356,39 @@ func (p *Protocol) networkOwnershipWithout(ctx context.Context, project string, 
 	}
 	switch {
 	case n == nil:
-		return absent, nil
+		return nil, absent, nil
 	case n.Project != project || n.UID() != LabelValue(string(uid)):
-		return foreign, nil
+		return n, foreign, nil
 	}
+	return n, owned, nil
+}
+
+// checkNetworkEmpty refuses a network that has machines or addresses, of whatever family, as if
+// some addresses were freed.
+func (p *Protocol) checkNetworkEmpty(ctx context.Context, id string, freed sets.Set[string]) error {
 	machines, err := p.opts.Metal.FindMachines(ctx, metal.MachineQuery{Networks: []string{id}})
 	if err != nil {
-		return owned, err
+		return err
 	}
 	if len(machines) > 0 {
-		return owned, refuse(http.StatusConflict, "private network %s is in use by %d machines", id, len(machines))
+		return refuse(http.StatusConflict, "private network %s is in use by %s", id, counted(len(machines), "machine", "machines"))
 	}
 	addresses, err := p.opts.Metal.FindIPs(ctx, metal.IPQuery{Network: id})
 	if err != nil {
-		return owned, err
+		return err
 	}
 	addresses = slices.DeleteFunc(addresses, func(ip *metal.IP) bool { return freed.Has(ip.Address) })
 	if len(addresses) > 0 {
-		return owned, refuse(http.StatusConflict, "private network %s has %d allocated addresses, the first is %s", id, len(addresses), addresses[0].Address)
+		return refuse(http.StatusConflict, "private network %s has %s, the first is %s", id,
+			counted(len(addresses), "allocated address", "allocated addresses"), addresses[0].Address)
 	}
-	return owned, nil
+	return nil
+}
+
+// counted is a number of things, in words.
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }

@@ -94,7 +94,7 @@ func TestReleaseCluster_KeepsServiceAddressesWhileMachinesCarryItsID(t *testing.
 	env.machines.remove(node)
 	address := env.serviceAddress(simulator.ProjectA, metal.TypeEphemeral, serviceTag(id, "web"))
 	_, err = env.releaseCluster(env.p, "cluster")
-	require.ErrorContains(t, err, "in use by 1 machines")
+	require.ErrorContains(t, err, "in use by 1 machine")
 	assert.Equal(t, []string{serviceTag(id, "web")}, env.tagsOfAddress(address))
 }
 

@@ -19,7 +19,7 @@ import (
 type identity struct {
 	uid             types.UID
 	namespace, name string
-	// kind is set for what objects claim for itself: networkKind or ipKind. Objects of
+	// kind is set for what objects claim for themselves: networkKind or ipKind. Objects of
 	// other kinds may have the same name.
 	kind string
 	// cluster is the cluster id of the MetalStackCluster, if there is one.

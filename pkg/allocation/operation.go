@@ -45,6 +45,9 @@ type operation[R record] struct {
 	freeInFlightUntil time.Time
 	// dryRun: nothing is written.
 	dryRun bool
+	// sameSpec reports whether the spec is what the operation read. It is nil where the
+	// outcome is the same whatever it is.
+	sameSpec func(R) bool
 }
 
 // operationTraits is what differs between the operations on machines and clusters.
@@ -133,6 +136,9 @@ func (o *operation[R]) beginAttempt(ctx context.Context) error {
 		}
 		if a.Attempt != o.attempt || (a.Phase != "" && a.Phase != infrastructure.AllocationAllocating) {
 			return refuse(http.StatusConflict, "another allocation is in progress: retry")
+		}
+		if o.sameSpec != nil && !o.sameSpec(r) {
+			return refuse(http.StatusConflict, "the spec was changed since it was read: retry")
 		}
 		a.Phase, a.Attempt, a.StartTime, a.NotBefore = infrastructure.AllocationAllocating, o.attempt+1, o.p.recordTime(), nil
 		a.UID, a.ClusterName = o.identity.uid, o.clusterName

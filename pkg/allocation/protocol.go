@@ -4,6 +4,8 @@ package allocation
 
 import (
 	"context"
+	"sync/atomic"
+	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -42,6 +44,8 @@ type Protocol struct {
 	// addresses locks a project while addresses of Services are allocated, changed or freed.
 	addresses          keylock.Locks
 	uncertainAddresses uncertainAddresses
+	// activeSince is when BecomeActive was called.
+	activeSince atomic.Pointer[time.Time]
 	// checks bound CheckMachine and CheckFirewall.
 	checks *checkLimits
 	// onCrashPoint is Options.CrashPoint.

@@ -196,7 +196,7 @@ func TestReleaseCluster_FreesNetworkAfterItsAddresses(t *testing.T) {
 	require.NoError(t, err)
 	_, err = env.releaseCluster(env.p, "cluster")
 	require.True(t, apierrors.IsConflict(err), "%v", err)
-	require.ErrorContains(t, err, "has 1 allocated addresses")
+	require.ErrorContains(t, err, "has 1 allocated address,")
 	assert.Zero(t, env.sim.CallsOf("network-free"))
 
 	_, err = env.client.FreeIP(env.context(), ip.Address)

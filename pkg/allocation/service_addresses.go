@@ -376,13 +376,13 @@ func (c *serviceCluster) checkAddable(ctx context.Context, ip *metal.IP, tags []
 // isClaimed reports whether an address is a MetalStackIP's, which Services may have. It is
 // refused while that is being released, and if it is a control plane's.
 func (c *serviceCluster) isClaimed(ctx context.Context, ip *metal.IP) (bool, error) {
-	claim, err := c.p.ipClaim(ctx, func(r *ipRecord) bool { return r.refersTo(ip.Address, ip.UID()) })
+	claim, err := c.p.ipClaim(ctx, c.project, func(r *ipRecord) bool { return r.refersTo(ip.Address, ip.UID()) })
 	switch {
 	case err != nil:
 		return false, err
 	case claim == nil && kindOfIP(ip) != ipKind:
 		return false, nil
-	case claim != nil && claim.allocation().Phase == infrastructure.AllocationReleasing && !claim.allocation().Adopted:
+	case claim != nil && claim.allocation().Phase == infrastructure.AllocationReleasing && (!claim.allocation().Adopted || claim.allocation().Address != ip.Address):
 		return false, refuseAddress("ip update", http.StatusConflict, "address %s is being released", ip.Address)
 	}
 	switch found, err := c.isControlPlaneAddress(ctx, ip.Address); {

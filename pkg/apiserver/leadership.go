@@ -47,6 +47,7 @@ func (s *Server) runLeaderElection(ctx context.Context) {
 		return
 	}
 	if s.extra.Replica == nil {
+		s.protocol.BecomeActive()
 		s.gate.advance(gateOpen)
 		s.runActive(ctx)
 		return
@@ -93,6 +94,7 @@ func (s *Server) becomeActive(ctx context.Context) error {
 			return err
 		}
 	}
+	s.protocol.BecomeActive()
 	if !s.gate.advance(gateOpen) {
 		return nil // the server is stopping
 	}

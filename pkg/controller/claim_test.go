@@ -72,17 +72,26 @@ func TestClaim_DeletionWaitsWhileInUse(t *testing.T) {
 	}
 }
 
-// What was adopted is kept: nothing is released.
-func TestClaim_AdoptedIsKept(t *testing.T) {
+// The release of what was adopted is asked for, too: it may be refused.
+func TestClaim_AdoptedIsReleasedFirst(t *testing.T) {
 	t.Parallel()
-	adopted := object(ips, "claim", with(v1alpha4.AllocationAllocated), func(obj client.Object) {
-		obj.(*v1alpha4.MetalStackIP).Status.Allocation.Adopted = true
-	})
-	h := newHarness(t, ips, false, adopted)
-	require.NoError(t, h.api.Delete(t.Context(), h.get(ips, "claim")))
-	h.reconcile("claim")
-	assert.Empty(t, h.calls)
-	assert.False(t, h.exists(ips, "claim"))
+	for _, k := range claimKinds {
+		t.Run(k.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t, k, false, object(k, "claim", with(v1alpha4.AllocationAllocated), func(obj client.Object) {
+				switch o := obj.(type) {
+				case *v1alpha4.MetalStackIP:
+					o.Status.Allocation.Adopted = true
+				case *v1alpha4.MetalStackNetwork:
+					o.Status.Allocation.Adopted = true
+				}
+			}))
+			require.NoError(t, h.api.Delete(t.Context(), h.get(k, "claim")))
+			h.reconcile("claim")
+			assert.Equal(t, []string{"release claim"}, h.calls)
+			assert.False(t, h.exists(k, "claim"))
+		})
+	}
 }
 
 func TestClaim_PausedIsLeftAlone(t *testing.T) {

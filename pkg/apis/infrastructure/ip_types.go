@@ -65,4 +65,5 @@ type IPAllocation struct {
 	Address        string
 	AllocationUUID string
 	Adopted        bool
+	Moved          bool
 }

@@ -85,6 +85,7 @@ type NetworkAllocation struct {
 
 	NetworkID string
 	Adopted   bool
+	Moved     bool
 }
 
 // MetalUser is what a network or an address is used by.

@@ -22,6 +22,11 @@ type NetworkAllocationApplyConfiguration struct {
 	// adopted is true if the spec named the network; it is then not released when the object
 	// is deleted.
 	Adopted *bool `json:"adopted,omitempty"`
+	// moved is true if the object lived in another management cluster, or in a backup, before
+	// it was created here: it brought its finalizer along. A network that carries its kind,
+	// namespace and name, and that another management cluster allocated, is then its own, and
+	// released with it. Otherwise such a network is adopted.
+	Moved *bool `json:"moved,omitempty"`
 }
 
 // NetworkAllocationApplyConfiguration constructs a declarative configuration of the NetworkAllocation type for use with
@@ -91,5 +96,13 @@ func (b *NetworkAllocationApplyConfiguration) WithNetworkID(value string) *Netwo
 // If called multiple times, the Adopted field is set to the value of the last call.
 func (b *NetworkAllocationApplyConfiguration) WithAdopted(value bool) *NetworkAllocationApplyConfiguration {
 	b.Adopted = &value
+	return b
+}
+
+// WithMoved sets the Moved field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Moved field is set to the value of the last call.
+func (b *NetworkAllocationApplyConfiguration) WithMoved(value bool) *NetworkAllocationApplyConfiguration {
+	b.Moved = &value
 	return b
 }

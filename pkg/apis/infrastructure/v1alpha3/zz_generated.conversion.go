@@ -1663,6 +1663,7 @@ func autoConvert_v1alpha3_IPAllocation_To_infrastructure_IPAllocation(in *IPAllo
 	out.Address = in.Address
 	out.AllocationUUID = in.AllocationUUID
 	out.Adopted = in.Adopted
+	out.Moved = in.Moved
 	return nil
 }
 
@@ -1678,6 +1679,7 @@ func autoConvert_infrastructure_IPAllocation_To_v1alpha3_IPAllocation(in *infras
 	out.Address = in.Address
 	out.AllocationUUID = in.AllocationUUID
 	out.Adopted = in.Adopted
+	out.Moved = in.Moved
 	return nil
 }
 
@@ -3874,6 +3876,7 @@ func autoConvert_v1alpha3_NetworkAllocation_To_infrastructure_NetworkAllocation(
 	}
 	out.NetworkID = in.NetworkID
 	out.Adopted = in.Adopted
+	out.Moved = in.Moved
 	return nil
 }
 
@@ -3888,6 +3891,7 @@ func autoConvert_infrastructure_NetworkAllocation_To_v1alpha3_NetworkAllocation(
 	}
 	out.NetworkID = in.NetworkID
 	out.Adopted = in.Adopted
+	out.Moved = in.Moved
 	return nil
 }
 

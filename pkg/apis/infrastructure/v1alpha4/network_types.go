@@ -169,6 +169,12 @@ type NetworkAllocation struct {
 	// is deleted.
 	// +optional
 	Adopted bool `json:"adopted,omitempty"`
+	// moved is true if the object lived in another management cluster, or in a backup, before
+	// it was created here: it brought its finalizer along. A network that carries its kind,
+	// namespace and name, and that another management cluster allocated, is then its own, and
+	// released with it. Otherwise such a network is adopted.
+	// +optional
+	Moved bool `json:"moved,omitempty"`
 }
 
 // MetalUser is what a network or an address is used by.

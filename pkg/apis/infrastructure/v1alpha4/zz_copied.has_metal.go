@@ -26,15 +26,15 @@ func (a *ClusterAllocation) HasMetal() bool {
 }
 
 // HasMetal is whether a network may be allocated for an object whose allocation is a. An
-// adopted one does not count, because a release keeps it. It is false for nil.
+// adopted one counts: because of the object, several clusters may have it. It is false for nil.
 func (a *NetworkAllocation) HasMetal() bool {
-	return a != nil && a.begun() && !a.Adopted
+	return a != nil && a.begun()
 }
 
 // HasMetal is whether an address may be allocated for an object whose allocation is a. An
-// adopted one does not count, because a release keeps it. It is false for nil.
+// adopted one counts: an earlier attempt may have allocated another one. It is false for nil.
 func (a *IPAllocation) HasMetal() bool {
-	return a != nil && a.begun() && !a.Adopted
+	return a != nil && a.begun()
 }
 
 // begun is whether an allocation has begun and its metal was not released since.

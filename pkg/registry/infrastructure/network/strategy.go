@@ -37,9 +37,12 @@ func Kind(checks *references.Validator) *registry.Kind[*object, spec, status] {
 		HasMetal:          func(o *object) bool { return o.Status.Allocation.HasMetal() },
 		Deletion:          func(o *object) **infrastructure.Deletion { return &o.Status.Deletion },
 		Finalizer:         infrastructure.NetworkFinalizer,
-		Prepare: func(_ context.Context, o, old *object) {
-			if old != nil {
+		Prepare: func(ctx context.Context, o, old *object) {
+			switch {
+			case old != nil:
 				o.Spec.NetworkID = cmp.Or(o.Spec.NetworkID, old.Spec.NetworkID)
+			case registry.IsMoved(ctx):
+				o.Status.Allocation = &infrastructure.NetworkAllocation{Moved: true}
 			}
 		},
 		Validate: func(ctx context.Context, o *object) field.ErrorList {

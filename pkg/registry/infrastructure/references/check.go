@@ -180,6 +180,10 @@ func (v *Validation) egressIPs(path *field.Path, networks, old []infrastructure.
 			}
 			path := path.Index(i).Child("ips").Index(j)
 			ip, _, err := v.validator.Catalogue.LookupAddress(v.ctx, address, v.project)
+			releasing := false
+			if err == nil && ip != nil {
+				releasing, err = v.validator.isReleasing(v.ctx, v.project, ip.Address)
+			}
 			switch {
 			case err != nil && moved:
 				v.warn(path, value, err)
@@ -188,6 +192,8 @@ func (v *Validation) egressIPs(path *field.Path, networks, old []infrastructure.
 			case ip == nil:
 				v.reject(field.Invalid(path, value, fmt.Sprintf(
 					"is not allocated to project %q: set an address that the project has allocated in network %q: see 'kubectl get metalstackips'", v.project, network.NetworkID)))
+			case releasing:
+				v.reject(field.Invalid(path, value, "is an address whose MetalStackIP is being deleted: set an address of one that is not"))
 			case ip.NetworkID != network.NetworkID:
 				v.reject(field.Invalid(path, value, fmt.Sprintf("is in network %q: list it with that networkID", ip.NetworkID)))
 			}

@@ -5,6 +5,7 @@ package references
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,6 +46,27 @@ func TestFirewallController_EgressIPsAreThoseOfTheProject(t *testing.T) {
 	require.Len(t, all, 3)
 	for i, ip := range []string{"203.0.113.2", "10.0.0.7", "192.0.2.1"} {
 		assert.Equal(t, strings.NewReplacer("203.0.113.2", ip, "ips[0]", "ips["+string(rune('0'+i))+"]").Replace(all[0]), all[i])
+	}
+}
+
+// releasing are addresses whose claims are being deleted.
+type releasing []string
+
+func (r releasing) IsAddressReleasing(_ context.Context, _, address string) (bool, error) {
+	return slices.Contains(r, address), nil
+}
+
+func TestFirewallController_RefusesEgressIPsThatAreBeingReleased(t *testing.T) {
+	t.Parallel()
+	v := checks(offers{})
+	v.Addresses = releasing{"203.0.113.1"}
+	for old, refused := range map[*infrastructure.FirewallController]int{nil: 1, egress("internet", "203.0.113.1"): 0} {
+		c := v.Begin(context.Background(), "team-a")
+		c.FirewallController(path, egress("internet", "203.0.113.1"), old, true)
+		require.Len(t, c.Errors(), refused)
+		for _, err := range c.Errors() {
+			assert.ErrorContains(t, err, "is an address whose MetalStackIP is being deleted")
+		}
 	}
 }
 

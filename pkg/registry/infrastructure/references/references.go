@@ -59,9 +59,10 @@ type ProjectLookup interface {
 type Validator struct {
 	Catalogue Catalogue
 	Projects  ProjectLookup
-	// Referrers and Allocations may be nil while the server is put together.
+	// Referrers, Allocations and Addresses may be nil while the server is put together.
 	Referrers   Referrers
 	Allocations Allocations
+	Addresses   Addresses
 	// Clock is the real one if it is nil.
 	Clock clock.PassiveClock
 }
@@ -71,6 +72,20 @@ func (v *Validator) now() time.Time {
 		return time.Now()
 	}
 	return v.Clock.Now()
+}
+
+// Addresses know which addresses are for nothing new.
+type Addresses interface {
+	// IsAddressReleasing reports whether the claim of an address of a project is deleted or being
+	// released.
+	IsAddressReleasing(ctx context.Context, project, address string) (bool, error)
+}
+
+func (v *Validator) isReleasing(ctx context.Context, project, address string) (bool, error) {
+	if v.Addresses == nil {
+		return false, nil
+	}
+	return v.Addresses.IsAddressReleasing(ctx, project, address)
 }
 
 // Allocations know what an allocation would be refused for now: each line is a warning. A check

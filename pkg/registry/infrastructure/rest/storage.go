@@ -195,6 +195,7 @@ type Backends struct {
 // storage.
 func (r *Resources) APIGroup(b Backends) *server.APIGroupInfo {
 	r.checks.Allocations = b.Allocator
+	r.checks.Addresses, _ = b.Allocator.(references.Addresses)
 	group := defaultGroup()
 	group.NegotiatedSerializer = serializerOf(group)
 	for _, gv := range group.PrioritizedVersions {
