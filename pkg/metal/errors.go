@@ -142,6 +142,10 @@ var (
 	ErrBudgetExceeded = errors.New("the polling budget of the metal-api is exhausted")
 )
 
+// ErrHalfFreedNetwork is the cause of an Error that each read of a network answers that was freed
+// halfway, and each list that includes it, for good (docs/metal-api.md, Q50).
+var ErrHalfFreedNetwork = errors.New("a network was freed halfway")
+
 // LookupLimitError says that something was not looked up in the catalogue, since
 // its namespace has asked for too much, and when it can be tried again.
 type LookupLimitError struct {

@@ -23,6 +23,9 @@ type changes struct {
 	// one began that is over.
 	next       *report
 	reportedAt time.Time
+	// lists and ids are the lists and the projects that were reported once after they were read.
+	lists map[refreshable]struct{}
+	ids   map[string]struct{}
 
 	// What was reported last; used in turn.
 	sizes        []*metal.Size
@@ -42,7 +45,7 @@ type report struct {
 }
 
 func newChanges() changes {
-	return changes{turn: make(chan struct{}, 1), projects: map[string]*metal.Project{}}
+	return changes{turn: make(chan struct{}, 1), projects: map[string]*metal.Project{}, lists: map[refreshable]struct{}{}, ids: map[string]struct{}{}}
 }
 
 // OnChanged has f called with the sizes, images, partitions and projects that have changed in the
@@ -97,14 +100,52 @@ func (c *Catalogue) beginReport(projects ...string) (reported <-chan struct{}) {
 		began := c.clock.Now()
 		r.mu.Unlock()
 		slices.Sort(next.projects)
+		lists, ids := c.loaded(next.projects)
 		if refs := c.changedRefs(slices.Compact(next.projects)); len(refs) > 0 {
 			r.listen(refs)
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.reportedAt = began
+		for _, l := range lists {
+			r.lists[l] = struct{}{}
+		}
+		for _, id := range ids {
+			r.ids[id] = struct{}{}
+		}
 	}()
 	return next.done
+}
+
+// loaded returns the lists that were read, and which of some projects.
+func (c *Catalogue) loaded(projects []string) (lists []refreshable, ids []string) {
+	for _, l := range []refreshable{c.sizes, c.constraints, c.images, c.partitions, c.reservations, c.projects} {
+		if l.isLoaded() {
+			lists = append(lists, l)
+		}
+	}
+	for _, id := range projects {
+		if _, at := c.project.cached(id); !at.IsZero() {
+			ids = append(ids, id)
+		}
+	}
+	return lists, ids
+}
+
+// wasReported returns whether a list was reported since it was read first; true if nothing listens.
+func (r *changes) wasReported(l refreshable) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, reported := r.lists[l]
+	return reported || r.listen == nil
+}
+
+// projectWasReported is wasReported for one project.
+func (r *changes) projectWasReported(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, reported := r.ids[id]
+	return reported || r.listen == nil
 }
 
 // changedRefs returns what has changed since it was called last.

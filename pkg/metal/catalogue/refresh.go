@@ -32,22 +32,22 @@ func (c *Catalogue) listsOf(kind metal.RefKind) []refreshable {
 	return nil
 }
 
-// Loaded reports whether all that objects of a kind are made of was read once: of partitions and
-// projects the reservations, too, and of sizes the constraints with images.
+// Loaded reports whether all that objects of a kind are made of was read once, and reported: of
+// partitions and projects the reservations, too, and of sizes the constraints with images.
 func (c *Catalogue) Loaded(kind metal.RefKind) bool {
 	for _, l := range c.listsOf(kind) {
-		if !l.isLoaded() {
+		if !l.isLoaded() || !c.changes.wasReported(l) {
 			return false
 		}
 	}
 	return true
 }
 
-// ProjectLoaded reports whether all that one project is shown with was read once, or that the
-// metal-api does not know it.
+// ProjectLoaded reports whether one project was read once, and reported, also if the metal-api does
+// not know it. What is reserved for it may be missing.
 func (c *Catalogue) ProjectLoaded(id string) bool {
 	_, at := c.project.cached(id)
-	return (!at.IsZero() || c.projects.isLoaded()) && c.reservations.isLoaded()
+	return !at.IsZero() && c.changes.projectWasReported(id) || c.projects.isLoaded() && c.changes.wasReported(c.projects)
 }
 
 // Watching keeps the lists that objects of a kind are made of fresh until stop is called, and for a
@@ -90,7 +90,7 @@ func (c *Catalogue) Refresh(ctx context.Context, kinds ...metal.RefKind) error {
 // RefreshProject reads one project with what is used of its quotas, unless that was done within
 // the last 3 s, and the reservations as Refresh does. The former counts against the limits of
 // look-ups, and at most 5 projects are read in a second. When it returns nil, changes were
-// reported. The error is a *metal.StaleError. A project that the metal-api does not know is no
+// reported; otherwise those of what could be read are. The error is a *metal.StaleError. A project that the metal-api does not know is no
 // error.
 //
 // RefreshProject must not be called by what OnChanged has called.
@@ -102,10 +102,12 @@ func (c *Catalogue) RefreshProject(ctx context.Context, id string) error {
 		}
 		return nil
 	}
-	if err := inParallel(ctx, project, c.reservations.refresh); err != nil {
-		return err
+	err := inParallel(ctx, project, c.reservations.refresh)
+	// Of the two, what was read is shown without the other.
+	if reported := c.report(ctx, id); err == nil {
+		err = reported
 	}
-	return c.report(ctx, id)
+	return err
 }
 
 // inParallel returns the first error in the order of reads.

@@ -202,16 +202,50 @@ func TestProjectLoaded_AfterGetOfUnknownProject(t *testing.T) {
 	runTest(t, envConfig{}, func(t *testing.T, e *env) {
 		c := New(e.client, nil)
 		require.False(t, c.ProjectLoaded(metaltest.NoSuchID))
-		restore := e.sim.Inject(simulator.Fault{Endpoint: "size-reservation-list", Kind: simulator.FaultRefused})
-		require.Error(t, c.RefreshProject(t.Context(), metaltest.NoSuchID))
-		require.False(t, c.ProjectLoaded(metaltest.NoSuchID), "what is reserved for it is not known")
-		restore()
-		time.Sleep(powerTTL)
 		require.NoError(t, c.RefreshProject(t.Context(), metaltest.NoSuchID))
 		require.True(t, c.ProjectLoaded(metaltest.NoSuchID))
 		require.Nil(t, c.Project(metaltest.NoSuchID))
 		require.False(t, c.ProjectLoaded(simulator.ProjectA))
 		require.NoError(t, c.Refresh(t.Context(), metal.KindProject))
+		require.True(t, c.ProjectLoaded(simulator.ProjectA))
+	})
+}
+
+// What is reserved for a project can be missing; it is shown all the same.
+func TestRefreshProject_ReportsProjectWithoutReservations(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
+		var changed []metal.Ref
+		c.OnChanged(func(refs []metal.Ref) { changed = append(changed, refs...) })
+		e.sim.Inject(simulator.Fault{Endpoint: "size-reservation-list", Kind: simulator.FaultRefused})
+		require.Error(t, c.RefreshProject(t.Context(), simulator.ProjectA))
+		require.Equal(t, []metal.Ref{{Kind: metal.KindProject, ID: simulator.ProjectA}}, changed)
+		require.True(t, c.ProjectLoaded(simulator.ProjectA))
+		require.False(t, c.Loaded(metal.KindProject))
+	})
+}
+
+// Who is told that a kind is loaded is shown what is loaded.
+func TestLoaded_OnceChangesAreReported(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		c := New(e.client, nil)
+		reporting, goOn := make(chan struct{}, 1), make(chan struct{})
+		c.OnChanged(func([]metal.Ref) {
+			reporting <- struct{}{}
+			<-goOn
+		})
+		done := make(chan error)
+		go func() { done <- c.Refresh(t.Context(), metal.KindImage) }()
+		<-reporting
+		require.NotEmpty(t, c.Images())
+		require.False(t, c.Loaded(metal.KindImage))
+		close(goOn)
+		require.NoError(t, <-done)
+		require.True(t, c.Loaded(metal.KindImage))
+
+		go func() { done <- c.RefreshProject(t.Context(), simulator.ProjectA) }()
+		synctest.Wait()
+		require.NoError(t, <-done)
 		require.True(t, c.ProjectLoaded(simulator.ProjectA))
 	})
 }

@@ -40,6 +40,17 @@ func (r *rule) fits(c class, status int, message string) bool {
 		r.message.MatchString(message)
 }
 
+// halfFreedNetwork is the answer to reads of a network that was freed halfway.
+var halfFreedNetwork = pattern(`^prefix usage for cidr:`)
+
+// causeOf returns what of the cause of an error has a name.
+func causeOf(c class, message string) error {
+	if c&classRead != 0 && halfFreedNetwork.MatchString(message) {
+		return metal.ErrHalfFreedNetwork
+	}
+	return nil
+}
+
 // classify returns what the answer of an operation of class c means.
 func classify(c class, status int, message string) metal.Kind {
 	for i := range rules {

@@ -50,7 +50,7 @@ var rules = []rule{
 		"the machine is marked by then: its next boot from the network installs the image. A lost update of its switches is answered as a conflict"},
 	{classWrite, nil, outage, metal.Uncertain, "387-389 2/081-2/083 2/085 2/089",
 		backendAny + ". Of off, reset, cycle and the LED, the event or the state is written by then, and of a reinstallation the machine is marked (2/090)"},
-	{classRead, nil, pattern(`^prefix usage for cidr:`), metal.Unavailable, "514-516 520", "a network that was freed halfway: every read of it fails, for good"},
+	{classRead, nil, halfFreedNetwork, metal.Unavailable, "514-516 520", "a network that was freed halfway: every read of it fails, for good"},
 
 	// Conflicts with other clients of the metal-api.
 	{classWrite, []int{409}, pattern(`the entity was changed from another, please retry$`), metal.Conflict, "272-275", "the write was refused, but what comes before it may be done (273)"},

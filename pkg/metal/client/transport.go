@@ -147,6 +147,7 @@ func (r *responseReader) ReadResponse(response runtime.ClientResponse, consumer 
 			Op:      r.op.name,
 			Message: explain(status, message),
 			Status:  status,
+			Err:     causeOf(r.op.class, message),
 		}
 		if e.Kind == metal.Refused {
 			e.Field = refusedField(r.op.class, message)

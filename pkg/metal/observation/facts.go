@@ -128,6 +128,18 @@ func (f *facts) update(change func()) {
 	}
 }
 
+// observe is update for an observation of networks or addresses as a whole, which covered records.
+// Of what is not handed over yet, nothing is known to who is shown it.
+func (f *facts) observe(change func(), covered func(*coverages)) {
+	f.update(func() {
+		change()
+		covered(&f.networking.coverages)
+	})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	covered(&f.networking.handedOver)
+}
+
 // setReferenced takes over changes of what records reference; what is new among it is Unobserved.
 func (f *facts) setReferenced(changes metal.RefChanges, now time.Time) {
 	f.update(func() {

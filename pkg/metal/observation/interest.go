@@ -225,7 +225,9 @@ func (o *Observer) planInterest(key interestKey, began time.Time) (p networkingP
 	case key.kind == metal.KindIP:
 		p.ipsOf = key.project
 	case key.project != "":
-		p.networksOf = []string{key.project}
+		if n.networks.findAllowed(key.project, began) {
+			p.networksOf = []string{key.project}
+		}
 		o.planPublic(&p, began)
 	case n.listError != nil:
 		o.planPublic(&p, began)

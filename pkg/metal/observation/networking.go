@@ -14,6 +14,9 @@ import (
 // coverage is of which projects all networks, or all addresses, were observed, and when.
 type coverage struct {
 	projects map[string]time.Time
+	// refused is when a find of a project's was last answered with an error that stays, unless they
+	// were observed since.
+	refused map[string]time.Time
 	// allAt is when those of all projects were last observed, but for those of projects that
 	// were not kept: they are skipped.
 	allAt   time.Time
@@ -27,6 +30,14 @@ func (c *coverage) observed(project string) time.Time {
 		return c.allAt
 	}
 	return at
+}
+
+// answered is when those of a project were last observed, or a find of them refused; zero: never.
+func (c *coverage) answered(project string) time.Time {
+	if at := c.refused[project]; !at.IsZero() {
+		return at
+	}
+	return c.observed(project)
 }
 
 // coversAll reports whether those of every relevant project were observed once.
@@ -46,17 +57,28 @@ func (c *coverage) recordProject(project string, at time.Time) {
 	if at.After(c.projects[project]) {
 		c.projects[project] = at
 	}
+	delete(c.refused, project)
+}
+
+func (c *coverage) recordRefused(project string, at time.Time) { c.refused[project] = at }
+
+// findAllowed reports whether enough time has passed since a find that was refused.
+func (c *coverage) findAllowed(project string, now time.Time) bool {
+	at, refused := c.refused[project]
+	return !refused || now.Sub(at) >= failedListInterval
 }
 
 func (c *coverage) recordAll(at time.Time, skipped map[string]struct{}) {
 	if at.After(c.allAt) {
 		c.allAt, c.skipped = at, skipped
+		clear(c.refused)
 	}
 }
 
 // forget records that those of a project are not all kept any more.
 func (c *coverage) forget(project string) {
 	delete(c.projects, project)
+	delete(c.refused, project)
 	if !c.allAt.IsZero() {
 		c.skipped[project] = struct{}{}
 	}
@@ -68,7 +90,16 @@ type networking struct {
 	// networksOf and ipsOf are the ids of a project's.
 	networksOf, ipsOf map[string]map[string]struct{}
 	// public are the ids of networks of no project, or shared.
-	public        map[string]struct{}
+	public map[string]struct{}
+	coverages
+	// handedOver is what was observed, and handed over: what is known of it is shown.
+	handedOver coverages
+	// networksListed and ipsListed are how many there were in the last list of all.
+	networksListed, ipsListed int
+}
+
+// coverages are which networks and addresses were observed.
+type coverages struct {
 	networks, ips coverage
 	// publicAt is when the networks of no project were last observed.
 	publicAt time.Time
@@ -76,15 +107,19 @@ type networking struct {
 	// that has succeeded.
 	listError    error
 	listFailedAt time.Time
-	// networksListed and ipsListed are how many there were in the last list of all.
-	networksListed, ipsListed int
 }
 
 func newNetworking() networking {
 	return networking{
 		networksOf: map[string]map[string]struct{}{}, ipsOf: map[string]map[string]struct{}{}, public: map[string]struct{}{},
-		networks: coverage{projects: map[string]time.Time{}}, ips: coverage{projects: map[string]time.Time{}},
+		coverages: newCoverages(), handedOver: newCoverages(),
 	}
+}
+
+func newCoverages() coverages { return coverages{networks: newCoverage(), ips: newCoverage()} }
+
+func newCoverage() coverage {
+	return coverage{projects: map[string]time.Time{}, refused: map[string]time.Time{}}
 }
 
 // isPublic reports whether projects can use a network that is not theirs.
@@ -142,7 +177,7 @@ func (n *networking) listAllowed(now time.Time) bool {
 }
 
 // publicObservedAt is when the networks of no project were last observed.
-func (n *networking) publicObservedAt() time.Time {
+func (n *coverages) publicObservedAt() time.Time {
 	if n.networks.allAt.After(n.publicAt) {
 		return n.networks.allAt
 	}
@@ -241,25 +276,30 @@ func (f *facts) notifyPublic() {
 // of it is dropped is to be observed again before it counts as observed.
 func (f *facts) evictNetworking(now time.Time) {
 	n := &f.networking
-	for _, c := range []*coverage{&n.networks, &n.ips} {
-		for project := range c.projects {
-			if !f.relevant(project) {
-				c.forget(project)
+	networks, ips := []*coverage{&n.networks, &n.handedOver.networks}, []*coverage{&n.ips, &n.handedOver.ips}
+	for _, c := range slices.Concat(networks, ips) {
+		for _, projects := range []map[string]time.Time{c.projects, c.refused} {
+			for project := range projects {
+				if !f.relevant(project) {
+					c.forget(project)
+				}
 			}
 		}
 	}
-	kept := func(c *coverage, project string) bool {
+	kept := func(coverages []*coverage, project string) bool {
 		if project == "" {
 			return false
 		}
 		if f.relevant(project) {
 			return true
 		}
-		c.forget(project)
+		for _, c := range coverages {
+			c.forget(project)
+		}
 		return false
 	}
 	for id, h := range f.networks.entries {
-		if f.isReferenced(metal.KindNetwork, id) || h.fact != nil && (kept(&n.networks, h.fact.Project) || isPublic(h.fact)) {
+		if f.isReferenced(metal.KindNetwork, id) || h.fact != nil && (kept(networks, h.fact.Project) || isPublic(h.fact)) {
 			continue
 		}
 		if now.Sub(h.observedAt) > forgetAfter {
@@ -268,7 +308,7 @@ func (f *facts) evictNetworking(now time.Time) {
 		}
 	}
 	for address, h := range f.ips.entries {
-		if f.isReferenced(metal.KindIP, address) || h.fact != nil && kept(&n.ips, h.fact.Project) {
+		if f.isReferenced(metal.KindIP, address) || h.fact != nil && kept(ips, h.fact.Project) {
 			continue
 		}
 		if now.Sub(h.observedAt) > forgetAfter {
@@ -279,13 +319,14 @@ func (f *facts) evictNetworking(now time.Time) {
 }
 
 // NetworksObserved reports whether all networks that a spec of the project can name were
-// observed once: its own, those of no project, and shared ones of others. The last are left out
-// if the metal-api answers the list of all networks with an error.
+// observed once, and handed over: its own, those of no project, and shared ones of others. The
+// last are left out if the metal-api answers the list of all networks with an error, and its own
+// but for those that records reference, if one of them was freed halfway.
 func (o *Observer) NetworksObserved(project string) bool {
 	o.facts.mu.RLock()
 	defer o.facts.mu.RUnlock()
-	n := &o.facts.networking
-	if n.networks.observed(project).IsZero() || n.publicObservedAt().IsZero() {
+	n := &o.facts.networking.handedOver
+	if n.networks.answered(project).IsZero() || n.publicObservedAt().IsZero() {
 		return false
 	}
 	return !n.networks.allAt.IsZero() || n.listError != nil
@@ -295,7 +336,7 @@ func (o *Observer) NetworksObserved(project string) bool {
 func (o *Observer) IPsObserved(project string) bool {
 	o.facts.mu.RLock()
 	defer o.facts.mu.RUnlock()
-	return !o.facts.networking.ips.observed(project).IsZero()
+	return !o.facts.networking.handedOver.ips.observed(project).IsZero()
 }
 
 // AllNetworksObserved and AllIPsObserved report whether the networks and addresses of every
@@ -305,17 +346,16 @@ func (o *Observer) IPsObserved(project string) bool {
 func (o *Observer) AllNetworksObserved() bool {
 	o.facts.mu.RLock()
 	defer o.facts.mu.RUnlock()
-	n := &o.facts.networking
-	return n.networks.coversAll(o.facts.relevant) || n.listError != nil && !o.networksObservedAt().IsZero()
+	n := &o.facts.networking.handedOver
+	return n.networks.coversAll(o.facts.relevant) || n.listError != nil && !o.oldestNetworks(n, n.networks.answered).IsZero()
 }
 
-// networksObservedAt is when those of no project and of each project that is bound were last
-// observed; zero if some never were. The facts' mu is held.
-func (o *Observer) networksObservedAt() time.Time {
-	n := &o.facts.networking
+// oldestNetworks is when those of no project and, as at says, of each project that is bound were
+// last observed; zero if some never were. The facts' mu is held.
+func (o *Observer) oldestNetworks(n *coverages, at func(project string) time.Time) time.Time {
 	oldest := n.publicObservedAt()
 	for _, project := range o.boundProjects() {
-		if at := n.networks.observed(project); at.Before(oldest) {
+		if at := at(project); at.Before(oldest) {
 			oldest = at
 		}
 	}
@@ -326,7 +366,7 @@ func (o *Observer) networksObservedAt() time.Time {
 func (o *Observer) AllIPsObserved() bool {
 	o.facts.mu.RLock()
 	defer o.facts.mu.RUnlock()
-	return o.facts.networking.ips.coversAll(o.facts.relevant)
+	return o.facts.networking.handedOver.ips.coversAll(o.facts.relevant)
 }
 
 // Networks returns every network that is known to be there, by id: those that were observed by

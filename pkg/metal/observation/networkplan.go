@@ -32,6 +32,9 @@ const (
 // metal-api answers can be of any project, so it is logged, and no client is told.
 var errNetworksNotListed = errors.New("shared networks of other projects could not be listed")
 
+// errHalfFreed is why reads of the networks of a project are stale of which one was freed halfway.
+var errHalfFreed = errors.New("a network of the project was freed halfway, so that the metal-api does not list them: an operator of metal-stack has to remove it")
+
 // errTooManyUnverifiedNetworks is why networks or addresses that are missing stay shown.
 var errTooManyUnverifiedNetworks = errors.New("too many networks or addresses missing from one observation: verifying the rest later")
 
@@ -45,9 +48,9 @@ type networkingPlan struct {
 	ipsOf                 string
 	// public: the networks of no project. shared: a list of all networks, for shared ones of
 	// other projects; any that is in flight will do. unlisted: these are not observed, because
-	// the list is refused.
-	public, shared, unlisted bool
-	cost, duration           time.Duration
+	// the list is refused. halfFreed: nor are those of the project.
+	public, shared, unlisted, halfFreed bool
+	cost, duration                      time.Duration
 }
 
 func (p *networkingPlan) add(o *Observer, k callKind, hits int) {
@@ -92,7 +95,9 @@ func (o *Observer) planNetworking(scope metal.Scope, m limits) (metal.Scope, net
 		}
 	case project != "":
 		known := slices.Collect(maps.Keys(n.networksOf[project]))
-		if o.preferBulk(callNetworkFind, callNetworkGet, len(known), len(known), !n.networks.observed(project).IsZero(), m) {
+		if p.halfFreed = !n.networks.findAllowed(project, now); p.halfFreed {
+			scope.Networks = without(scope.Networks, known)
+		} else if o.preferBulk(callNetworkFind, callNetworkGet, len(known), len(known), !n.networks.observed(project).IsZero(), m) {
 			p.networksOf = []string{project}
 			p.add(o, callNetworkFind, len(known))
 			scope.Networks = without(scope.Networks, known)
@@ -151,8 +156,10 @@ func (o *Observer) planList(p *networkingPlan, now time.Time, m limits) bool {
 // limits go: those first that were not observed for longest, and none that was since before.
 func (o *Observer) planFindsOfProjects(p *networkingPlan, before time.Time, m limits) {
 	n := &o.facts.networking
-	projects := slices.DeleteFunc(o.boundProjects(), func(project string) bool { return n.networks.observed(project).After(before) })
-	slices.SortStableFunc(projects, func(a, b string) int { return n.networks.observed(a).Compare(n.networks.observed(b)) })
+	projects := slices.DeleteFunc(o.boundProjects(), func(project string) bool {
+		return n.networks.observed(project).After(before) || !n.networks.findAllowed(project, before)
+	})
+	slices.SortStableFunc(projects, func(a, b string) int { return n.networks.answered(a).Compare(n.networks.answered(b)) })
 	for i, project := range projects {
 		next := *p
 		next.add(o, callNetworkFind, len(n.networksOf[project]))
@@ -219,6 +226,9 @@ func (o *Observer) executeNetworking(ctx context.Context, a *costTally, p networ
 	}
 	if p.unlisted {
 		errs = append(errs, errNetworksNotListed)
+	}
+	if p.halfFreed {
+		errs = append(errs, errHalfFreed)
 	}
 	if p.listIPs {
 		errs = append(errs, o.findIPs(ctx, a, metal.IPQuery{}))
@@ -302,11 +312,7 @@ func (o *Observer) listNetworks(ctx context.Context, a *costTally) error {
 // it unless it is the one as before.
 func (o *Observer) recordRefusedList(ctx context.Context, err error, at time.Time) {
 	var before error
-	o.facts.update(func() {
-		n := &o.facts.networking
-		before = n.listError
-		n.listError, n.listFailedAt = err, at
-	})
+	o.facts.observe(func() { before = o.facts.networking.listError }, func(n *coverages) { n.listError, n.listFailedAt = err, at })
 	if before == nil || before.Error() != err.Error() {
 		klog.FromContext(ctx).Error(err, "Failed to list the networks of all projects: shared ones of other projects are not observed", "retryAfter", failedListInterval.String())
 	}
@@ -322,22 +328,27 @@ func (o *Observer) findNetworks(ctx context.Context, a *costTally, q metal.Netwo
 		if all && isListRefused(err) {
 			o.recordRefusedList(ctx, err, m.start)
 		}
+		if q.Project != "" && errors.Is(err, metal.ErrHalfFreedNetwork) {
+			o.facts.observe(func() {}, func(n *coverages) { n.networks.recordRefused(q.Project, m.start) })
+			return errHalfFreed
+		}
 		return err
 	}
 	var pending []string
-	o.facts.update(func() {
+	var skipped map[string]struct{}
+	o.facts.observe(func() {
 		f := o.facts
 		n := &f.networking
 		keep := f.relevant
 		if q.Project != "" {
 			keep = func(string) bool { return true }
 		}
-		listed, skipped := f.applyNetworks(found, m, keep, &pending)
+		var listed map[string]bool
+		listed, skipped = f.applyNetworks(found, m, keep, &pending)
 		switch {
 		case all:
 			absentAmong(&f.networks, maps.Keys(f.networks.entries), listed, m, &pending)
-			n.networks.recordAll(m.start, skipped)
-			n.networksListed, n.listError = len(found), nil
+			n.networksListed = len(found)
 		case q.NoProject:
 			absentAmong(&f.networks, func(yield func(string) bool) {
 				for id := range maps.Clone(n.public) {
@@ -346,9 +357,17 @@ func (o *Observer) findNetworks(ctx context.Context, a *costTally, q metal.Netwo
 					}
 				}
 			}, listed, m, &pending)
-			n.publicAt = m.start
 		default:
 			absentAmong(&f.networks, maps.Keys(maps.Clone(n.networksOf[q.Project])), listed, m, &pending)
+		}
+	}, func(n *coverages) {
+		switch {
+		case all:
+			n.networks.recordAll(m.start, skipped)
+			n.listError = nil
+		case q.NoProject:
+			n.publicAt = m.start
+		default:
 			n.networks.recordProject(q.Project, m.start)
 		}
 	})
@@ -364,18 +383,24 @@ func (o *Observer) findIPs(ctx context.Context, a *costTally, q metal.IPQuery) e
 		return err
 	}
 	var pending []string
-	o.facts.update(func() {
+	var skipped map[string]struct{}
+	o.facts.observe(func() {
 		f := o.facts
 		n := &f.networking
 		if q.Project == "" {
-			listed, skipped := f.applyIPs(found, m, f.relevant, &pending)
+			var listed map[string]bool
+			listed, skipped = f.applyIPs(found, m, f.relevant, &pending)
 			absentAmong(&f.ips, maps.Keys(f.ips.entries), listed, m, &pending)
-			n.ips.recordAll(m.start, skipped)
 			n.ipsListed = len(found)
 			return
 		}
 		listed, _ := f.applyIPs(found, m, func(string) bool { return true }, &pending)
 		absentAmong(&f.ips, maps.Keys(maps.Clone(n.ipsOf[q.Project])), listed, m, &pending)
+	}, func(n *coverages) {
+		if q.Project == "" {
+			n.ips.recordAll(m.start, skipped)
+			return
+		}
 		n.ips.recordProject(q.Project, m.start)
 	})
 	return verifyNetworking(ctx, o, a, &o.facts.ips, pending, []callKind{callIPGet, callIPFind}, o.observeIP)

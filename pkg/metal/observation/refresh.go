@@ -102,7 +102,7 @@ func (o *Observer) oldestObservation(scope metal.Scope) (oldest time.Time) {
 	if scope.AllNetworks {
 		at := n.networks.allAt
 		if n.listError != nil {
-			at = o.networksObservedAt()
+			at = o.oldestNetworks(&n.coverages, n.networks.observed)
 		}
 		older(at)
 	}
