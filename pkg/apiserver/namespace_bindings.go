@@ -36,6 +36,7 @@ func (s *Server) addNamespaceBindingsHook() error {
 				// It shows and hides what is discovered. What follows is for records:
 				// the metal of an allocation under way is found by project.
 				s.observer.RelevanceChanged(projects...)
+				s.refresher.BindingsChanged(hook, namespaces)
 				for _, role := range s.extra.ManagerRoles {
 					role.Enqueue()
 				}

@@ -41,6 +41,7 @@ type Server struct {
 	backend    *storage.Backend
 	observer   *observation.Observer
 	catalogue  *catalogue.Catalogue
+	refresher  *refresh.Refresher
 	protocol   *allocation.Protocol
 	recoverer  *allocation.Recoverer
 	visibility *visibility.Resolver
@@ -208,7 +209,8 @@ func (s *Server) connectMetal(ctx context.Context) error {
 	opts.BoundProjects = s.extra.Bindings.BoundProjects
 	s.observer = observation.New(s.metal, opts)
 	s.catalogue = catalogue.New(s.metal, clock.RealClock{}).WithMetrics(s.extra.Metal.Registerer).WithFacts(s.observer)
-	s.backend.SetRefresher(refresh.New(s.observer, s.catalogue, s.extra.Bindings))
+	s.refresher = refresh.New(s.observer, s.catalogue, s.extra.Bindings)
+	s.backend.SetRefresher(s.refresher)
 	return nil
 }
 

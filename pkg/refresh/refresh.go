@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -58,20 +59,28 @@ type Catalogue interface {
 
 // New returns a storage.Refresher that observes by the observer, and reads by the
 // catalogue, which can be nil if no read covers its kinds; a namespace is that of its project.
-func New(observer Observer, catalogue Catalogue, bindings tenancy.Bindings) storage.Refresher {
-	return refresher{observer, catalogue, bindings}
+func New(observer Observer, catalogue Catalogue, bindings tenancy.Bindings) *Refresher {
+	return &Refresher{observer: observer, catalogue: catalogue, bindings: bindings, watches: map[watchKey]*watches{}}
 }
 
-var _ storage.WatchObserver = refresher{}
+var (
+	_ storage.Refresher     = &Refresher{}
+	_ storage.WatchObserver = &Refresher{}
+)
 
-type refresher struct {
+// Refresher implements storage.Refresher.
+type Refresher struct {
 	observer  Observer
 	catalogue Catalogue
 	bindings  tenancy.Bindings
+
+	mu sync.Mutex
+	// watches are those that are open.
+	watches map[watchKey]*watches
 }
 
 // Refresh implements storage.Refresher.
-func (r refresher) Refresh(ctx context.Context, scope storage.Scope) (time.Time, error) {
+func (r *Refresher) Refresh(ctx context.Context, scope storage.Scope) (time.Time, error) {
 	project, bound := r.project(scope)
 	switch scope.Kind {
 	case metal.KindPartition:
@@ -96,7 +105,7 @@ func (r refresher) Refresh(ctx context.Context, scope storage.Scope) (time.Time,
 }
 
 // metalScope is what the observer has to observe for a scope.
-func (r refresher) metalScope(scope storage.Scope, project string) metal.Scope {
+func (r *Refresher) metalScope(scope storage.Scope, project string) metal.Scope {
 	var want metal.Scope
 	switch scope.Kind {
 	case metal.KindNetwork:
@@ -125,7 +134,7 @@ func (r refresher) metalScope(scope storage.Scope, project string) metal.Scope {
 
 // refreshPartitions counts all machines, and reads the partitions and reservations. If both
 // are stale, the older one says since when.
-func (r refresher) refreshPartitions(ctx context.Context) (time.Time, error) {
+func (r *Refresher) refreshPartitions(ctx context.Context) (time.Time, error) {
 	var both errgroup.Group
 	var catalogue error
 	both.Go(func() error {
@@ -142,7 +151,7 @@ func (r refresher) refreshPartitions(ctx context.Context) (time.Time, error) {
 }
 
 // Known implements storage.Refresher.
-func (r refresher) Known(scope storage.Scope) bool {
+func (r *Refresher) Known(scope storage.Scope) bool {
 	project, bound := r.project(scope)
 	switch scope.Kind {
 	case metal.KindPartition:
@@ -165,21 +174,8 @@ func (r refresher) Known(scope storage.Scope) bool {
 	return true
 }
 
-// Watching implements storage.WatchObserver. Watches of networks and addresses across namespaces
-// do not count: those of the kube-controller-manager's garbage collector are always there.
-func (r refresher) Watching(scope storage.Scope) (stop func()) {
-	switch scope.Kind {
-	case metal.KindPartition, metal.KindSize, metal.KindImage, metal.KindProject:
-		return r.catalogue.Watching(scope.Kind)
-	}
-	if project, bound := r.project(scope); bound {
-		return r.observer.Watching(scope.Kind, project)
-	}
-	return func() {}
-}
-
 // project is that of a scope's namespace.
-func (r refresher) project(scope storage.Scope) (project string, bound bool) {
+func (r *Refresher) project(scope storage.Scope) (project string, bound bool) {
 	if scope.Namespace == "" {
 		return "", false
 	}

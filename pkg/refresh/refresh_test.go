@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -232,7 +233,7 @@ func TestRefresh_WatchesProjectOfNamespace(t *testing.T) {
 	bindings, err := tenancy.NewStatic([]string{"team-a=" + project})
 	require.NoError(t, err)
 	o, c := &fakeObserver{}, &fakeCatalogue{}
-	r := New(o, c, bindings).(storage.WatchObserver)
+	r := New(o, c, bindings)
 	for _, scope := range []storage.Scope{{Kind: metal.KindNetwork, Namespace: "team-b"}, {Kind: metal.KindNetwork, AllNamespaces: true}} {
 		stop := r.Watching(scope)
 		assert.Empty(t, o.watched, "%v", scope)
@@ -247,4 +248,45 @@ func TestRefresh_WatchesProjectOfNamespace(t *testing.T) {
 	assert.Empty(t, o.watched)
 	stop()
 	assert.Empty(t, c.watched)
+}
+
+// rebound are bindings that change.
+type rebound map[string]string
+
+func (b rebound) Project(namespace string) (string, bool) { p, bound := b[namespace]; return p, bound }
+func (rebound) Namespace(string) (string, bool)           { return "", false }
+
+func TestBindingsChanged_OpenWatchesFollowTheirNamespaces(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		bindings, o := rebound{}, &fakeObserver{}
+		r := New(o, &fakeCatalogue{}, bindings)
+		change := func(edit func()) (watched []metal.Ref, observed []metal.Scope) {
+			o.scopes = nil
+			edit()
+			r.BindingsChanged(t.Context(), []string{"team-a", "team-b"})
+			synctest.Wait()
+			return o.watched, o.scopes
+		}
+		stop := r.Watching(storage.Scope{Kind: metal.KindNetwork, Namespace: "team-a"})
+		again := r.Watching(storage.Scope{Kind: metal.KindNetwork, Namespace: "team-a"})
+		assert.Empty(t, o.watched, "it is not bound")
+		watched, observed := change(func() { bindings["team-a"], bindings["team-b"] = project, "other" })
+		assert.Equal(t, []metal.Ref{{Kind: metal.KindNetwork, ID: project}}, watched)
+		assert.Equal(t, []metal.Scope{{ProjectNetworks: project}}, observed, "nothing of a namespace that is not watched")
+		watched, observed = change(func() {})
+		assert.Len(t, watched, 1)
+		assert.Empty(t, observed)
+		watched, _ = change(func() { bindings["team-a"] = "other" })
+		assert.Equal(t, []metal.Ref{{Kind: metal.KindNetwork, ID: "other"}}, watched)
+		watched, observed = change(func() { delete(bindings, "team-a") })
+		assert.Empty(t, watched)
+		assert.Empty(t, observed)
+		change(func() { bindings["team-a"] = project })
+		stop()
+		assert.Len(t, o.watched, 1)
+		again()
+		assert.Empty(t, o.watched)
+		assert.Empty(t, r.watches)
+	})
 }
