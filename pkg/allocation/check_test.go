@@ -143,6 +143,9 @@ func TestDryRun_CountsMachinesSeldomAndWithinTheNamespacesLimit(t *testing.T) {
 	require.True(t, apierrors.IsTooManyRequests(err), "%v", err)
 	assert.EqualValues(t, 1, offers.refreshes.Load())
 	assert.False(t, asked)
+	found := env.p.CheckMachine(env.context(), env.unrecorded())
+	require.Len(t, found, 1, "that it has no networks is not found out")
+	assert.Contains(t, found[0], infrastructure.AllocationUnknown)
 }
 
 func TestDryRun_NothingFreeNeedsNoReservations(t *testing.T) {
@@ -394,8 +397,10 @@ func TestCheckMachine_AnswersLines(t *testing.T) {
 	t.Parallel()
 	env := newEnvironment(t)
 	offers := env.withOffers()
-	offers.failing = &metal.Error{Kind: metal.Unavailable, Message: "rethinkdb:\n\tno primary"}
-	for _, line := range env.p.CheckMachine(env.context(), env.unrecorded()) {
+	offers.images = []*metal.Image{{ID: "debian-12.0.20240101", Alias: "debian-12.0", Features: []string{"any\nthing", strings.Repeat("x", maxLine)}}}
+	found := env.p.CheckMachine(env.context(), env.unrecorded(func(s *machineSpec) { s.Image = "debian-12.0" }))
+	require.NotEmpty(t, found)
+	for _, line := range found {
 		assert.NotContains(t, line, "\n")
 		assert.LessOrEqual(t, len(line), maxLine)
 	}
@@ -434,135 +439,4 @@ func TestCheckMachine_IsLimited(t *testing.T) {
 	for range maxNamespaceChecks {
 		<-done
 	}
-}
-
-func TestAllocate_RefusalSaysInNumbersWhatItWaitsFor(t *testing.T) {
-	t.Parallel()
-	env := newEnvironment(t)
-	env.allocatedCluster("cluster")
-	offers := env.withOffers()
-	env.machine("node", func(m *infrastructure.MetalStackMachine) { m.Spec.MachineType = simulator.LargeSize })
-	env.emptyFleet(simulator.LargeSize, 0)
-	capacity, _ := offers.Capacity(simulator.DefaultPartition, simulator.LargeSize)
-	_, err := env.allocate(env.p, "node", "cluster")
-	want := fmt.Sprintf("refused by the metal-api: no machine available: 0 of %d %s in %s are available (free: 0, reserved for other projects: 0)", capacity.Total, simulator.LargeSize, simulator.DefaultPartition)
-	require.ErrorContains(t, err, want)
-	assert.Equal(t, want, allocatedCondition(t, env.getMachine("node")).Message)
-	assert.Zero(t, offers.refreshes.Load(), "a refusal observes nothing")
-}
-
-// A refusal is recorded before anything is read to explain it. What was not read lately is not
-// known; the next refusal knows it.
-func TestAllocate_RefusalIsRecordedBeforeReservationsAreRead(t *testing.T) {
-	t.Parallel()
-	env := newEnvironment(t)
-	env.allocatedCluster("cluster")
-	offers := env.withOffers()
-	env.machine("node")
-	offers.reservations = []*metal.Reservation{{Size: simulator.SmallSize, Project: "x", Partitions: []string{simulator.DefaultPartition}, Amount: 100}}
-	capacity, _ := offers.Capacity(simulator.DefaultPartition, simulator.SmallSize)
-	of := fmt.Sprintf(" of %d %s in %s are ", capacity.Total, simulator.SmallSize, simulator.DefaultPartition)
-	var recorded string
-	offers.onReservations = func() { recorded = allocatedCondition(t, env.getMachine("node")).Message }
-	refused := func() string {
-		env.sim.Inject(refuse422("machine-allocate", "no machine available"))
-		_, err := env.allocate(env.p, "node", "cluster")
-		require.Error(t, err)
-		env.advance(time.Minute)
-		return allocatedCondition(t, env.getMachine("node")).Message
-	}
-	unknown := fmt.Sprintf("refused by the metal-api: no machine available: %d%sfree; how many of them are reserved for other projects is not known", capacity.Free, of)
-	assert.Equal(t, unknown, refused())
-	assert.Equal(t, unknown, recorded)
-	assert.Equal(t, fmt.Sprintf("refused by the metal-api: no machine available: 0%savailable (free: %d, reserved for other projects: %[2]d)", of, capacity.Free), refused())
-	offers.failing = errors.New("down")
-	env.advance(maxReservationAge)
-	assert.Equal(t, unknown, refused(), "they are too old")
-}
-
-// What the metal-api counts against a quota is not what it shows (docs/metal-api.md, Q71).
-func TestAllocate_RefusalOfAQuotaSaysNoNumbers(t *testing.T) {
-	t.Parallel()
-	env := newEnvironment(t)
-	env.allocatedCluster("cluster")
-	offers := env.withOffers()
-	offers.project.Machines.Used = new(int64(5))
-	env.machine("node")
-	env.sim.Inject(refuse422("machine-allocate", "project quota for machines reached max:8"))
-	_, err := env.allocate(env.p, "node", "cluster")
-	require.Error(t, err)
-	assert.Equal(t, "refused by the metal-api: project quota for machines reached max:8", allocatedCondition(t, env.getMachine("node")).Message)
-}
-
-// What other projects have shows as a sum only.
-func TestLeft_SaysSumsOnly(t *testing.T) {
-	t.Parallel()
-	env := newEnvironment(t)
-	offers := env.withOffers()
-	env.emptyFleet(simulator.LargeSize, 2)
-	capacity, _ := offers.Capacity(simulator.DefaultPartition, simulator.LargeSize)
-	say := func(reservations ...*metal.Reservation) string {
-		return env.p.opts.Offers.left(simulator.ProjectA, simulator.DefaultPartition, simulator.LargeSize, reservations).String()
-	}
-	reserved := func(project string, amount int) *metal.Reservation {
-		return &metal.Reservation{ID: "secret", Size: simulator.LargeSize, Project: project, Partitions: []string{simulator.DefaultPartition}, Amount: amount}
-	}
-	of := fmt.Sprintf(" of %d %s in %s are available (free: 2, reserved for other projects: ", capacity.Total, simulator.LargeSize, simulator.DefaultPartition)
-	assert.Equal(t, "2"+of+"0)", say())
-	assert.Equal(t, "1"+of+"1)", say(reserved("x", 1)))
-	assert.Equal(t, "0"+of+"2)", say(reserved("x", 1), reserved("y", 1)))
-	assert.Equal(t, "2"+of+"0)", say(reserved(simulator.ProjectA, 2), reserved("x", 2)))
-	assert.Equal(t, "there is no huge in nowhere", env.p.opts.Offers.left(simulator.ProjectA, "nowhere", "huge", nil).String())
-}
-
-func TestDryRun_OfClaimsKnowsWhatIsThere(t *testing.T) {
-	t.Parallel()
-	env := newEnvironment(t)
-	offers := env.withOffers()
-	ctx := WithDryRun(env.context())
-	env.network("network")
-	_, err := env.p.AllocateNetwork(ctx, teamA, "network", nil)
-	require.NoError(t, err)
-	env.network("nowhere", func(n *infrastructure.MetalStackNetwork) { n.Spec.Partition = "nowhere" })
-	_, err = env.p.AllocateNetwork(ctx, teamA, "nowhere", nil)
-	require.ErrorContains(t, err, `spec.partition: Unsupported value: "nowhere"`)
-
-	env.ip("any")
-	_, err = env.p.AllocateIP(ctx, teamA, "any", nil)
-	require.NoError(t, err)
-	address, err := env.sim.AllocateIPFor(simulator.ProjectB, simulator.InternetNetwork, "theirs", nil)
-	require.NoError(t, err)
-	env.ip("taken", namesAddress(address))
-	_, err = env.p.AllocateIP(ctx, teamA, "taken", nil)
-	require.True(t, apierrors.IsConflict(err), "%v", err)
-	assert.NotContains(t, err.Error(), simulator.ProjectB)
-	env.ip("family", func(i *infrastructure.MetalStackIP) { i.Spec.AddressFamily = metal.AddressFamilyIPv6 })
-	_, dry := env.p.AllocateIP(ctx, teamA, "family", nil)
-	_, err = env.allocateIP(env.p, "family")
-	assert.Equal(t, apierrors.IsInvalid(err), apierrors.IsInvalid(dry), "%v %v", err, dry)
-	require.Empty(t, env.sim.CallsOf("network-allocate"))
-
-	// What is used is known of IPv4 only.
-	dual, err := env.sim.AllocateNetworkFor(simulator.ProjectA, simulator.DefaultPartition, "dual", nil)
-	require.NoError(t, err)
-	offers.networks = map[string]*metal.Network{dual: {
-		ID: dual, Project: simulator.ProjectA, Prefixes: []string{"10.0.0.0/30", "2001:db8::/64"}, AvailableIPs: 4, UsedIPs: 4,
-	}}
-	for name, c := range map[string]struct{ family, want string }{
-		"v4": {metal.AddressFamilyIPv4, "no ips left: 4 of 4"}, "v6": {metal.AddressFamilyIPv6, ""}, "either": {"", "no ips left: 4 of 4"},
-	} {
-		env.ip(name, func(i *infrastructure.MetalStackIP) { i.Spec.NetworkID, i.Spec.AddressFamily = dual, c.family })
-		if _, err = env.p.AllocateIP(ctx, teamA, name, nil); c.want == "" {
-			require.NoError(t, err, name)
-		} else {
-			require.ErrorContains(t, err, c.want, name)
-		}
-	}
-
-	offers.noSuperNetwork = true
-	var warnings warned
-	_, err = env.p.AllocateNetwork(warning.WithWarningRecorder(ctx, &warnings), teamA, "network", nil)
-	require.NoError(t, err)
-	require.Len(t, warnings, 1)
-	assert.Contains(t, warnings[0], "has no private super network")
 }

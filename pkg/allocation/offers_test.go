@@ -23,8 +23,8 @@ type fakeOffers struct {
 	images       []*metal.Image
 	// newLayouts are those that are known once layouts are read again.
 	newLayouts []*metal.FilesystemLayout
-	// reservationsRead is when reservations were read before; zero: never.
-	reservationsRead time.Time
+	// reservationsRead is when reservations were read before; nil: never.
+	reservationsRead atomic.Pointer[time.Time]
 	// limit is why nothing more may be looked up past the cache.
 	limit error
 	// networks are looked up as they are here.
@@ -154,10 +154,11 @@ func (o *fakeOffers) LookupSuperNetwork(_ context.Context, partition string) (*m
 func (o *fakeOffers) Loaded(metal.RefKind) bool { return o.failing == nil && !o.unloaded }
 
 func (o *fakeOffers) CachedReservations() ([]*metal.Reservation, time.Time) {
-	if o.reservationsRead.IsZero() {
+	read := o.reservationsRead.Load()
+	if read == nil {
 		return nil, time.Time{}
 	}
-	return o.reservations, o.reservationsRead
+	return o.reservations, *read
 }
 
 func (o *fakeOffers) SizeImageConstraints() []*metal.SizeImageConstraint { return o.constraints }
@@ -171,7 +172,7 @@ func (o *fakeOffers) CurrentReservations(context.Context) ([]*metal.Reservation,
 		o.onReservations()
 	}
 	if o.failing == nil {
-		o.reservationsRead = o.env.clock.Now()
+		o.reservationsRead.Store(new(o.env.clock.Now()))
 	}
 	return o.reservations, o.failing
 }

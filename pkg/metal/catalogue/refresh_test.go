@@ -342,10 +342,15 @@ func TestRun_KeepsOnDemandListsFreshWhileTheyAreUsed(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, layouts, 2)
 		require.Equal(t, 4, e.sim.CallsOf("filesystemlayout-list"), "what is an hour old is not the answer")
+		_, read := c.CachedReservations()
+		require.Greater(t, time.Since(read), 10*time.Minute, "nothing is read for them")
 		time.Sleep(time.Minute)
 		_, err = c.LookupLayouts(ctx)
 		require.NoError(t, err)
 		require.Equal(t, 4, e.sim.CallsOf("filesystemlayout-list"))
+		_, err = c.CurrentLayouts(ctx)
+		require.NoError(t, err)
+		require.Equal(t, 5, e.sim.CallsOf("filesystemlayout-list"))
 	})
 }
 
