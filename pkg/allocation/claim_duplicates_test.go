@@ -51,7 +51,7 @@ func TestReleaseClaim_DuplicateInUseIsKept(t *testing.T) {
 
 func TestReleaseClaim_DuplicateIsFreedOnceAfterCrash(t *testing.T) {
 	t.Parallel()
-	for _, step := range []string{"duplicate-recorded", "free-begun", "free-observed", "freed"} {
+	for _, step := range []string{"recorded", "free-begun", "free-observed", "freed"} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
 			env := newEnvironment(t)
@@ -62,7 +62,7 @@ func TestReleaseClaim_DuplicateIsFreedOnceAfterCrash(t *testing.T) {
 				"address": func(p *Protocol) error { _, err := env.releaseIP(p, "claim"); return err },
 			} {
 				p, point, nth := env.newProtocol(), what+"/"+step, 2
-				if step == "duplicate-recorded" {
+				if step == "recorded" {
 					point, nth = map[string]string{"network": "network-claim/", "address": "ip-claim/"}[what]+step, 1
 				}
 				reached := env.crashAt(p, point, nth)

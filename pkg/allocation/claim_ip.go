@@ -106,7 +106,7 @@ func (o *ipOperation) common() *operation[*ipRecord] { return &o.operation }
 // ipClaimAllocator allocates the address of a claim.
 type ipClaimAllocator struct {
 	*ipOperation
-	unconditional[*metal.IP]
+	immediate
 }
 
 var _ allocator[*metal.IP] = ipClaimAllocator{}

@@ -38,7 +38,7 @@ func (o *ipOperation) recordDuplicate(ctx context.Context) (found bool, err erro
 		return false, err
 	}
 	err = o.recordOwn(ctx, ip)
-	o.p.crashPoint(o.traits.step + "/duplicate-recorded")
+	o.p.crashPoint(o.traits.step + "/recorded")
 	return true, err
 }
 

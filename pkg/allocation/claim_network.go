@@ -104,7 +104,7 @@ func (o *networkOperation) common() *operation[*networkRecord] { return &o.opera
 // networkClaimAllocator allocates the network of a claim.
 type networkClaimAllocator struct {
 	*networkOperation
-	unconditional[*metal.Network]
+	immediate
 }
 
 var _ allocator[*metal.Network] = networkClaimAllocator{}

@@ -41,7 +41,7 @@ func (o *networkOperation) recordDuplicate(ctx context.Context) (found bool, err
 		return false, err
 	}
 	err = o.recordOwn(ctx, n)
-	o.p.crashPoint(o.traits.step + "/duplicate-recorded")
+	o.p.crashPoint(o.traits.step + "/recorded")
 	return true, err
 }
 

@@ -19,7 +19,7 @@ import (
 // addressAllocator allocates the control plane address of a cluster.
 type addressAllocator struct {
 	*clusterOperation
-	unconditional[*metal.IP]
+	immediate
 }
 
 var _ allocator[*metal.IP] = addressAllocator{}

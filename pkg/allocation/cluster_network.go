@@ -20,7 +20,7 @@ import (
 // networkAllocator allocates the private network of a cluster.
 type networkAllocator struct {
 	*clusterOperation
-	unconditional[*metal.Network]
+	immediate
 }
 
 var _ allocator[*metal.Network] = networkAllocator{}

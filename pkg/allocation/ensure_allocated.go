@@ -37,14 +37,10 @@ type allocator[T any] interface {
 	allocate(ctx context.Context) (T, error)
 }
 
-// unconditional is for allocators that wait for no turn, and check nothing.
-type unconditional[T any] struct{}
+// immediate is for allocators that wait for no turn.
+type immediate struct{}
 
-func (unconditional[T]) acquire(context.Context) error { return nil }
-
-func (unconditional[T]) checkOrAdopt(context.Context) (none T, ok bool, err error) {
-	return none, false, nil
-}
+func (immediate) acquire(context.Context) error { return nil }
 
 // maxCalls is how many calls one operation makes if their answers are all
 // lost; the next request makes more.
