@@ -37,10 +37,17 @@ func TestDocs_StepsAreFunctionsOfTheProtocol(t *testing.T) {
 	}
 	page, err := os.ReadFile("../../../docs/allocation.md")
 	require.NoError(t, err)
-	steps := 0
+	steps, ofSteps := 0, false
 	for line := range strings.Lines(string(page)) {
 		cells := strings.Split(line, "|")
 		if len(cells) != 6 {
+			ofSteps = false
+			continue
+		}
+		if strings.TrimSpace(cells[2]) == "function" {
+			ofSteps = true
+		}
+		if !ofSteps {
 			continue
 		}
 		for _, name := range quoted.FindAllStringSubmatch(cells[2], -1) {
