@@ -5003,13 +5003,6 @@ func schema_pkg_apis_infrastructure_v1alpha3_IPAllocation(ref common.ReferenceCa
 							Format:      "",
 						},
 					},
-					"moved": {
-						SchemaProps: spec.SchemaProps{
-							Description: "moved is true if the object lived in another management cluster, or in a backup, before it was created here: it brought its finalizer along. An address that carries its kind, namespace and name, and that another management cluster allocated, is then its own, and released with it. Otherwise such an address is adopted.",
-							Type:        []string{"boolean"},
-							Format:      "",
-						},
-					},
 				},
 			},
 			VendorExtensible: spec.VendorExtensible{
@@ -11462,13 +11455,6 @@ func schema_pkg_apis_infrastructure_v1alpha4_IPAllocation(ref common.ReferenceCa
 					"adopted": {
 						SchemaProps: spec.SchemaProps{
 							Description: "adopted is true if the project had the address when the spec named it; it is then not released when the object is deleted.",
-							Type:        []string{"boolean"},
-							Format:      "",
-						},
-					},
-					"moved": {
-						SchemaProps: spec.SchemaProps{
-							Description: "moved is true if the object lived in another management cluster, or in a backup, before it was created here: it brought its finalizer along. An address that carries its kind, namespace and name, and that another management cluster allocated, is then its own, and released with it. Otherwise such an address is adopted.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},

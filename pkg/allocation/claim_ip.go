@@ -211,12 +211,25 @@ func (p *Protocol) ipClaim(ctx context.Context, project string, matches func(*ip
 
 func (o *ipOperation) ensure(ctx context.Context, inFlightUntil time.Time) (*ipRecord, error) {
 	ip, err := o.findNamed(ctx)
-	if err != nil {
+	switch {
+	case err != nil && !inFlightUntil.IsZero():
+		return nil, &notBegun{err}
+	case err != nil:
 		return nil, err
-	}
 	// An attempt of this claim may have allocated what it names.
-	if ip != nil && ip.UID() != LabelValue(string(o.identity.uid)) {
+	case ip != nil && ip.UID() != LabelValue(string(o.identity.uid)):
 		return o.adopt(ctx, ip)
+	}
+	if !inFlightUntil.IsZero() {
+		// The checks below say nothing of an attempt whose outcome is not known.
+		found, ok, err := awaitOutcome[*metal.IP](ctx, o.p, ipClaimAllocator{ipOperation: o}, inFlightUntil, o.recordUncertain)
+		switch {
+		case err != nil:
+			return nil, err
+		case ok:
+			return o.recordIP(ctx, found, false)
+		}
+		inFlightUntil = time.Time{}
 	}
 	if err := o.checkNetwork(ctx); err != nil {
 		return nil, err
@@ -255,13 +268,15 @@ func (o *ipOperation) checkNetwork(ctx context.Context) error {
 	return nil
 }
 
-// adopt takes the address that the spec names. One that this very claim allocated, here or
-// where it was moved from, is its own again; any other is not freed on release.
+// adopt takes the address that the spec names. One that this very claim allocated in this
+// management cluster is its own again; any other is not freed on release. An address of another
+// management cluster is not even if the claim was moved from there: a claim that was copied looks
+// like one that was moved, and the metal-api would free an address that is in use there.
 func (o *ipOperation) adopt(ctx context.Context, ip *metal.IP) (*ipRecord, error) {
 	if err := o.checkAdoptable(ip); err != nil {
 		return nil, err
 	}
-	own := o.isOwnClaim(o.allocation.Moved, func(key string) string { value, _ := metal.TagValue(ip.Tags, key); return value })
+	own := o.isOwnClaim(false, func(key string) string { value, _ := metal.TagValue(ip.Tags, key); return value })
 	uid := o.identity.uid
 	if own {
 		uid = types.UID(ip.UID())

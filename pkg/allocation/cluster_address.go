@@ -53,6 +53,17 @@ func (o *clusterOperation) ensureAddress(ctx context.Context, inFlightUntil time
 	if host := o.spec.ControlPlaneEndpoint.Host; host != "" {
 		return o.adoptAddress(ctx, host)
 	}
+	if !inFlightUntil.IsZero() {
+		// The check below says nothing of an attempt whose outcome is not known.
+		ip, ok, err := awaitOutcome[*metal.IP](ctx, o.p, addressAllocator{clusterOperation: o}, inFlightUntil, o.recordUncertain)
+		switch {
+		case err != nil:
+			return err
+		case ok:
+			return o.recordAllocatedAddress(ctx, ip)
+		}
+		inFlightUntil = time.Time{}
+	}
 	if err := o.checkPublicNetwork(ctx); err != nil {
 		return err
 	}
@@ -60,6 +71,11 @@ func (o *clusterOperation) ensureAddress(ctx context.Context, inFlightUntil time
 	if err != nil {
 		return err
 	}
+	return o.recordAllocatedAddress(ctx, ip)
+}
+
+// recordAllocatedAddress records the address that was allocated for the cluster.
+func (o *clusterOperation) recordAllocatedAddress(ctx context.Context, ip *metal.IP) error {
 	o.p.opts.Observer.LearnIP(ip)
 	return o.recordAddress(ctx, ip.Address, false)
 }

@@ -65,5 +65,4 @@ type IPAllocation struct {
 	Address        string
 	AllocationUUID string
 	Adopted        bool
-	Moved          bool
 }

@@ -3,6 +3,7 @@
 package capi
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -32,11 +33,16 @@ func firewallMayDoNothingElse(t *testing.T, env *environment, c *Tenant, firewal
 	seed, err := clientcmd.RESTConfigFromKubeConfig(firewall.Kubeconfig())
 	require.NoError(t, err)
 	const read = "get list watch"
-	assert.Equal(t, map[string]string{
-		"firewalls.firewall.metal-stack.io": read, "firewalls.firewall.metal-stack.io/status": read,
-	}, rightsOf(t, seed, c.Key.Namespace), "in its namespace")
-	assert.Empty(t, rightsOf(t, seed, "default"), "in another namespace")
-	assert.Empty(t, rightsOf(t, seed, ""), "in the cluster")
+	// All who are authenticated may read these; they show the same to all.
+	catalogue := map[string]string{}
+	for _, resource := range []string{"metalstackimages", "metalstackpartitions", "metalstacksizes"} {
+		catalogue[resource+".infrastructure.cluster.x-k8s.io"] = read
+	}
+	inNamespace := maps.Clone(catalogue)
+	inNamespace["firewalls.firewall.metal-stack.io"], inNamespace["firewalls.firewall.metal-stack.io/status"] = read, read
+	assert.Equal(t, inNamespace, rightsOf(t, seed, c.Key.Namespace), "in its namespace")
+	assert.Equal(t, catalogue, rightsOf(t, seed, "default"), "in another namespace")
+	assert.Equal(t, catalogue, rightsOf(t, seed, ""), "in the cluster")
 	secrets, err := kubernetes.NewForConfig(seed)
 	require.NoError(t, err)
 	allowed := []string{infra.Name + "-firewall-workload-config", infra.Name + "-firewall-workload-token"}

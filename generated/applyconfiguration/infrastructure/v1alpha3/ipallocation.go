@@ -25,11 +25,6 @@ type IPAllocationApplyConfiguration struct {
 	// adopted is true if the project had the address when the spec named it; it is then not
 	// released when the object is deleted.
 	Adopted *bool `json:"adopted,omitempty"`
-	// moved is true if the object lived in another management cluster, or in a backup, before
-	// it was created here: it brought its finalizer along. An address that carries its kind,
-	// namespace and name, and that another management cluster allocated, is then its own, and
-	// released with it. Otherwise such an address is adopted.
-	Moved *bool `json:"moved,omitempty"`
 }
 
 // IPAllocationApplyConfiguration constructs a declarative configuration of the IPAllocation type for use with
@@ -107,13 +102,5 @@ func (b *IPAllocationApplyConfiguration) WithAllocationUUID(value string) *IPAll
 // If called multiple times, the Adopted field is set to the value of the last call.
 func (b *IPAllocationApplyConfiguration) WithAdopted(value bool) *IPAllocationApplyConfiguration {
 	b.Adopted = &value
-	return b
-}
-
-// WithMoved sets the Moved field in the declarative configuration to the given value
-// and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the Moved field is set to the value of the last call.
-func (b *IPAllocationApplyConfiguration) WithMoved(value bool) *IPAllocationApplyConfiguration {
-	b.Moved = &value
 	return b
 }

@@ -132,10 +132,4 @@ type IPAllocation struct {
 	// released when the object is deleted.
 	// +optional
 	Adopted bool `json:"adopted,omitempty"`
-	// moved is true if the object lived in another management cluster, or in a backup, before
-	// it was created here: it brought its finalizer along. An address that carries its kind,
-	// namespace and name, and that another management cluster allocated, is then its own, and
-	// released with it. Otherwise such an address is adopted.
-	// +optional
-	Moved bool `json:"moved,omitempty"`
 }

@@ -1663,7 +1663,6 @@ func autoConvert_v1alpha4_IPAllocation_To_infrastructure_IPAllocation(in *IPAllo
 	out.Address = in.Address
 	out.AllocationUUID = in.AllocationUUID
 	out.Adopted = in.Adopted
-	out.Moved = in.Moved
 	return nil
 }
 
@@ -1679,7 +1678,6 @@ func autoConvert_infrastructure_IPAllocation_To_v1alpha4_IPAllocation(in *infras
 	out.Address = in.Address
 	out.AllocationUUID = in.AllocationUUID
 	out.Adopted = in.Adopted
-	out.Moved = in.Moved
 	return nil
 }
 

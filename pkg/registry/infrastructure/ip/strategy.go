@@ -37,12 +37,9 @@ func Kind(checks *references.Validator) *registry.Kind[*object, spec, status] {
 		HasMetal:          func(o *object) bool { return o.Status.Allocation.HasMetal() },
 		Deletion:          func(o *object) **infrastructure.Deletion { return &o.Status.Deletion },
 		Finalizer:         infrastructure.IPFinalizer,
-		Prepare: func(ctx context.Context, o, old *object) {
-			switch {
-			case old != nil:
+		Prepare: func(_ context.Context, o, old *object) {
+			if old != nil {
 				o.Spec.Address = cmp.Or(o.Spec.Address, old.Spec.Address)
-			case registry.IsMoved(ctx):
-				o.Status.Allocation = &infrastructure.IPAllocation{Moved: true}
 			}
 		},
 		Validate: func(_ context.Context, o *object) field.ErrorList { return validation.ValidateIP(o) },

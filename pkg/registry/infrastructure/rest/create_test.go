@@ -20,7 +20,6 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/cluster"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/firewall"
-	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/ip"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machine"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/network"
 )
@@ -46,30 +45,19 @@ func TestCreate_KeepsFinalizersAndDropsStatus(t *testing.T) {
 	assert.True(t, out.Status.Metal.Managed)
 }
 
-// A claim that was moved brings its finalizer along, and its record says so.
-func TestCreate_RecordsThatClaimWasMoved(t *testing.T) {
+// A claim of a network that was moved brings its finalizer along, and its record says so.
+func TestCreate_RecordsThatNetworkWasMoved(t *testing.T) {
 	t.Parallel()
 	w := newEnvironment(t)
-	for _, moved := range []bool{false, true} {
-		name, finalizers := "new", map[string][]string{}
-		if moved {
-			name, finalizers = "moved", map[string][]string{network.Resource: {infrastructure.NetworkFinalizer}, ip.Resource: {infrastructure.IPFinalizer}}
-		}
+	for name, finalizers := range map[string][]string{"new": nil, "moved": {infrastructure.NetworkFinalizer}} {
 		create(t, w, network.Resource, &infrastructure.MetalStackNetwork{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: name, Finalizers: finalizers[network.Resource]},
+			ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: name, Finalizers: finalizers},
 			Spec:       infrastructure.MetalStackNetworkSpec{Partition: "fra-01"},
-		})
-		create(t, w, ip.Resource, &infrastructure.MetalStackIP{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: name, Finalizers: finalizers[ip.Resource]},
-			Spec:       infrastructure.MetalStackIPSpec{NetworkID: "internet"},
 		})
 		n, err := w.Networks().Get(t.Context(), "team-a", name)
 		require.NoError(t, err)
-		i, err := w.IPs().Get(t.Context(), "team-a", name)
-		require.NoError(t, err)
-		assert.Equal(t, moved, n.Status.Allocation != nil && n.Status.Allocation.Moved)
-		assert.Equal(t, moved, i.Status.Allocation != nil && i.Status.Allocation.Moved)
-		assert.False(t, n.Status.Allocation.HasMetal() || i.Status.Allocation.HasMetal())
+		assert.Equal(t, name == "moved", n.Status.Allocation != nil && n.Status.Allocation.Moved)
+		assert.False(t, n.Status.Allocation.HasMetal())
 	}
 }
 
