@@ -30,7 +30,13 @@ var (
 	registerOnce sync.Once
 )
 
-func registerMetrics() { registerOnce.Do(func() { legacyregistry.MustRegister(forbiddenParams) }) }
+func registerMetrics() {
+	registerOnce.Do(func() {
+		legacyregistry.MustRegister(forbiddenParams)
+		// The most common parameters: an alert on an increase needs a series to begin with.
+		forbiddenParams.WithLabelValues("configmaps")
+	})
+}
 
 // paramsFactory knows no resource by its name, so that policies read parameters with informers
 // of their own. One of these ends with the last policy that needs it, and the next policy
