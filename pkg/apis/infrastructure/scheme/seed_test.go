@@ -88,6 +88,10 @@ func validate(t *testing.T, object runtime.Object) field.ErrorList {
 		return validation.ValidateRemediation(object)
 	case *infrastructure.MetalStackRemediationTemplate:
 		return validation.ValidateRemediationTemplate(object)
+	case *infrastructure.MetalStackNetwork:
+		return validation.ValidateNetwork(object)
+	case *infrastructure.MetalStackIP:
+		return validation.ValidateIP(object)
 	default:
 		t.Fatalf("no validation for %T", object)
 		return nil
