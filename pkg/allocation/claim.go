@@ -232,10 +232,10 @@ func (o *operation[R]) isOwn(tag func(key string) string) bool {
 		tag(metal.TagNamespace) == LabelValue(o.ref.namespace) && tag(metal.TagName) == LabelValue(o.ref.name)
 }
 
-// isOwnClaim reports whether an identity is that of this very claim. One of another management
-// cluster is that only if the claim was moved from there: one manifest may be applied in both.
-func (o *operation[R]) isOwnClaim(moved bool, tag func(key string) string) bool {
-	return o.isOwn(tag) && (moved || tag(metal.TagManagementCluster) == LabelValue(o.p.opts.ManagementCluster))
+// isOwnHere is isOwn for an identity that was allocated in this management cluster: one manifest
+// may be applied in several.
+func (o *operation[R]) isOwnHere(tag func(key string) string) bool {
+	return o.isOwn(tag) && tag(metal.TagManagementCluster) == LabelValue(o.p.opts.ManagementCluster)
 }
 
 // recordWhileReleasing changes the record of a claim whose release is in progress, unless another

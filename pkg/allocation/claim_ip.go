@@ -276,7 +276,7 @@ func (o *ipOperation) adopt(ctx context.Context, ip *metal.IP) (*ipRecord, error
 	if err := o.checkAdoptable(ip); err != nil {
 		return nil, err
 	}
-	own := o.isOwnClaim(false, func(key string) string { value, _ := metal.TagValue(ip.Tags, key); return value })
+	own := o.isOwnHere(func(key string) string { value, _ := metal.TagValue(ip.Tags, key); return value })
 	uid := o.identity.uid
 	if own {
 		uid = types.UID(ip.UID())

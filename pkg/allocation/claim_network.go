@@ -195,7 +195,8 @@ func (o *networkOperation) adopt(ctx context.Context, id string) (*networkRecord
 	if err != nil {
 		return nil, err
 	}
-	uid, own := o.identity.uid, o.isOwnClaim(o.allocation.Moved, func(key string) string { return n.Labels[key] })
+	label := func(key string) string { return n.Labels[key] }
+	uid, own := o.identity.uid, o.isOwnHere(label) || o.allocation.Moved && o.isOwn(label)
 	if own {
 		uid = types.UID(n.UID())
 	}

@@ -25,7 +25,7 @@ func TestAvailableTo_AsTheMetalAPIDecides(t *testing.T) {
 		available, reserved int
 	}{
 		"nothing is reserved":                      {small, 3, "a", nil, map[string]int{"a": 7}, 3, 0},
-		"as recorded, for nobody (2/361)":          {small, 3, "", recorded, map[string]int{"a": 2, "b": 1}, 0, 3},
+		"as recorded, for no project (2/361)":      {small, 3, "", recorded, map[string]int{"a": 2, "b": 1}, 0, 3},
 		"as recorded, for a (2/362)":               {small, 3, "a", recorded, map[string]int{"a": 2, "b": 1}, 2, 1},
 		"as recorded, for b (2/376)":               {small, 3, "b", recorded, map[string]int{"a": 2, "b": 1}, 1, 2},
 		"the last one, for its project (2/364)":    {large, 1, "b", recorded, nil, 1, 0},

@@ -3,7 +3,7 @@
 // Package oneline makes one line of bounded length of texts that others wrote:
 // the metal-api's words, errors that were joined, what a user typed. Such a text
 // is read as one line wherever it leaves: as a Warning header, which
-// k8s.io/apiserver drops without a word if it has a control character (RFC 7234,
+// k8s.io/apiserver drops without an error if it has a control character (RFC 7234,
 // section 5.5, is stricter than what errors hold), as a condition's message, an
 // Event's note, or a value in the log.
 package oneline

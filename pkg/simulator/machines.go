@@ -275,7 +275,7 @@ func (s *Simulator) machineReinstall(c *call) (int, any, error) {
 	if c.down(backendNSQ) {
 		return 0, nil, errors.New("cannot publish delete event: " + nsqDown)
 	}
-	// It is reset without a word, so that its next event is unexpected (2/239, 2/241).
+	// It is reset without an event, so that its next event is unexpected (2/239, 2/241).
 	n.crashes, n.netBoot = false, true
 	s.boot(n, s.clock.Now(), stepReclaim)
 	return status, answer, nil
