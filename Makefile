@@ -146,6 +146,10 @@ $(CAPI_MANAGERS) $(BIN)/clusterctl: $(CLUSTERAPI)
 	@echo "building $(PACKAGE) of Cluster API $(CAPI) (once; with cold caches: up to 5 minutes)"
 	@CGO_ENABLED=0 $(GO) -C hack/capi build -trimpath -ldflags '$(CAPI_LDFLAGS)' -o $(CURDIR)/$@ sigs.k8s.io/cluster-api/$(PACKAGE)
 
+.PHONY: $(BIN)/release
+$(BIN)/release: # go build knows what has changed.
+	@$(GO) -C hack/release build -trimpath -o $(CURDIR)/$@ .
+
 $(BIN)/golangci-lint: $(TOOLS)
 	@echo "building golangci-lint (once; with cold caches: 2 to 3 minutes)"
 	@CGO_ENABLED=0 $(GO) -C hack/tools build -trimpath -ldflags '-s -w' -o $(CURDIR)/$@ sigs.k8s.io/kube-api-linter/cmd/golangci-lint-kube-api-linter

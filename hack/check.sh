@@ -39,14 +39,26 @@ check_boilerplate() {
   return $missing
 }
 
-check_vet() { "$GO" vet ./...; }
+# Modules beside the main one that have code of ours.
+readonly modules=(hack/release)
+
+check_vet() {
+  local dir failed=0
+  for dir in . "${modules[@]}"; do "$GO" -C "$dir" vet ./... || failed=1; done
+  return $failed
+}
 
 # What is checked, and what is not, is in .golangci.yml.
-check_lint() { make -s bin/golangci-lint && bin/golangci-lint run; }
+check_lint() {
+  local dir failed=0
+  make -s bin/golangci-lint || return 1
+  for dir in . "${modules[@]}"; do (cd "$dir" && "$OLDPWD/bin/golangci-lint" run --config "$OLDPWD/.golangci.yml") || failed=1; done
+  return $failed
+}
 
 check_modules() {
   local dir job jobs=() failed=0
-  for dir in . hack/tools hack/controlplane hack/capi; do
+  for dir in . "${modules[@]}" hack/tools hack/controlplane hack/capi; do
     check_module "$dir" &
     jobs+=($!)
   done
@@ -87,6 +99,18 @@ slowest_packages() {
     sed -E 's/.*"Package":"([^"]*)","Elapsed":([0-9.]+).*/\2 \1/' | sort -rn | head -n 12
 }
 
+# go_test MODULE ARGUMENT...: go test in a module's directory, its events at the end of .cache/test.json.
+go_test() {
+  local result=0
+  # gotestsum takes an event that it does not know for the end of a test, and
+  # forgets what the test printed before, such as why it failed.
+  # shellcheck disable=SC2016
+  bin/gotestsum --format pkgname --hide-summary=skipped --jsonfile .cache/module.json --raw-command -- \
+    bash -o pipefail -c '"$0" -C "$1" test -json "${@:2}" | grep --line-buffered -vF "\"Action\":\"artifacts\""' "$GO" "$@" || result=1
+  cat .cache/module.json >>.cache/test.json
+  return $result
+}
+
 check_gotest() {
   local race=-race
   if ! command -v "$("$GO" env CC)" >/dev/null || [[ $("$GO" env CGO_ENABLED) != 1 ]]; then
@@ -97,15 +121,17 @@ check_gotest() {
   make -s bin/gotestsum controlplane capi || return 1
   local packages
   packages=$(test_packages) || return 1
-  rm -rf .cache/artifacts
+  rm -rf .cache/artifacts .cache/test.json
   mkdir -p .cache/artifacts
-  # gotestsum takes an event that it does not know for the end of a test, and
-  # forgets what the test printed before, such as why it failed.
-  # shellcheck disable=SC2016,SC2086
-  bin/gotestsum --format pkgname --hide-summary=skipped --jsonfile .cache/test.json --raw-command -- \
-    bash -o pipefail -c '"$0" test -json "$@" | grep --line-buffered -vF "\"Action\":\"artifacts\""' \
-    "$GO" $race -p "$TEST_PROCESSES" -exec "'$PWD/hack/run-test.sh'" -vet=off -shuffle=on -timeout "$TEST_TIMEOUT" -artifacts -outputdir "$PWD/.cache/artifacts" $packages
-  local result=$?
+  local result=0 dir
+  # shellcheck disable=SC2086
+  go_test . $race -p "$TEST_PROCESSES" -exec "'$PWD/hack/run-test.sh'" -vet=off -shuffle=on -timeout "$TEST_TIMEOUT" -artifacts -outputdir "$PWD/.cache/artifacts" $packages || result=1
+  if [[ $TEST_PACKAGES == ./... ]]; then
+    for dir in "${modules[@]}"; do
+      # shellcheck disable=SC2086
+      go_test "$dir" $race -vet=off -shuffle=on -timeout "$TEST_TIMEOUT" ./... || result=1
+    done
+  fi
   slowest_packages
   passed=$((passed + $(grep -c '"Action":"pass".*"Test":' .cache/test.json)))
   failed=$((failed + $(grep -c '"Action":"fail".*"Test":' .cache/test.json)))
