@@ -19,7 +19,10 @@ LDFLAGS     = -X metal-stack.io/infrastructure-apiserver/pkg/version.version=$(V
 K8S_LDFLAGS := -s -w $(foreach package,k8s.io/component-base/version k8s.io/client-go/pkg/version,\
 	-X $(package).gitVersion=$(K8S) -X $(package).gitMajor=1 -X $(package).gitMinor=36)
 REGISTRY   ?= ghcr.io/metal-stack
-TAG        ?= latest
+TAG        ?= $(VERSION)
+PUSH       ?=
+# When images say that they were created: the time of the commit, so that it is the same for each who builds it.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
 PKG        ?= ./...
 RUN        ?= .
 RUN_FLAGS  ?=
@@ -110,10 +113,9 @@ controlplane: $(BIN)/kubectl $(BIN)/kube-apiserver $(BIN)/kube-controller-manage
 
 capi: $(CAPI_MANAGERS) $(BIN)/clusterctl ## Cluster API's managers and clusterctl to test against, into bin/
 
-images: ## Container images of the three programs: make images REGISTRY=… TAG=…
-	@for program in $(PROGRAMS); do \
-	  docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --target $$program --tag $(REGISTRY)/$$program:$(TAG) . || exit 1; \
-	done
+images: $(BIN)/release ## Container images of the three programs, without a container engine, into dist/images: make images REGISTRY=… TAG=… PUSH=1
+	@echo "building images $(TAG) for linux/amd64 and linux/arm64 (with cold caches: some minutes)"
+	@SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(BIN)/release images --tag $(TAG) --commit $(COMMIT) --output $(DIST) --registry $(REGISTRY) $(if $(PUSH),--push)
 
 release: $(BIN)/kubectl ## What clusterctl and krew take from a release, into dist/: make release TAG=v0.1.0
 	hack/release.sh $(DIST) $(REGISTRY) $(TAG)

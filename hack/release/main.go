@@ -61,6 +61,7 @@ func newCommand() *cobra.Command {
 	flags.StringVar(&o.stamp.Version, "tag", "", "version of the release, such as v0.1.0")
 	flags.StringVar(&o.stamp.Commit, "commit", "", "hash of the commit that is released")
 	command.AddCommand( // one a file
+		newImagesCommand(&o),
 	)
 	return command
 }

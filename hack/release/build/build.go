@@ -34,7 +34,8 @@ func (s Stamp) Validate() error {
 
 const module = "metal-stack.io/infrastructure-apiserver"
 
-func (s Stamp) ldflags() string {
+// LDFlags returns the flags by which the linker puts the stamp into a program.
+func (s Stamp) LDFlags() string {
 	return strings.Join([]string{
 		"-s", "-w", "-buildid=",
 		"-X", module + "/pkg/version.version=" + s.Version,
@@ -62,7 +63,7 @@ func Program(ctx context.Context, source, directory, name string, platform Platf
 		return "", err
 	}
 	// No stamp of the checkout: it would differ between a clone and an archive of the same source.
-	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", stamp.ldflags(), "-o", path, "./cmd/"+name)
+	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", stamp.LDFlags(), "-o", path, "./cmd/"+name)
 	command.Dir = source
 	command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+platform.OS, "GOARCH="+platform.Arch, "GOFLAGS=-mod=readonly", "GOAMD64=v1", "GOARM64=v8.0")
 	if output, err := command.CombinedOutput(); err != nil {

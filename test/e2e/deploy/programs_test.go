@@ -4,9 +4,7 @@ package deploy_test
 
 import (
 	"context"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -52,38 +50,5 @@ func TestArguments_AreFlagsOfPrograms(t *testing.T) {
 			}
 		}
 		assert.Empty(t, container.Command, "the image's entry point is the program")
-	}
-}
-
-// TestImages_ExistForEveryProgram reads the Dockerfile, since no container engine can
-// be counted on: that the programs build for other platforms is for the
-// compiler to say.
-func TestImages_ExistForEveryProgram(t *testing.T) {
-	t.Parallel()
-	root := filepath.Join(cluster.Deploy(), "..", "..")
-	content, err := os.ReadFile(filepath.Join(root, "Dockerfile"))
-	require.NoError(t, err)
-	dockerfile := string(content)
-	for _, want := range []string{"FROM --platform=$BUILDPLATFORM ", "CGO_ENABLED=0", "GOOS=$TARGETOS", "GOARCH=$TARGETARCH", "-trimpath"} {
-		assert.Contains(t, dockerfile, want, "static, for any platform")
-	}
-	stages := map[string]string{}
-	for stage := range strings.SplitSeq(dockerfile, "\nFROM ") {
-		head, body, _ := strings.Cut(stage, "\n")
-		if from, name, ok := strings.Cut(head, " AS "); ok {
-			stages[name] = from + "\n" + body
-		}
-	}
-	assert.Regexp(t, `(?m)^gcr\.io/distroless/static\b[\s\S]*^USER [1-9]\d*:`, stages["base"], "nobody's account, by its number")
-	programs, err := os.ReadDir(filepath.Join(root, "cmd"))
-	require.NoError(t, err)
-	for _, program := range programs {
-		if strings.HasPrefix(program.Name(), "kubectl-") {
-			continue // A plugin runs where kubectl does.
-		}
-		stage := stages[program.Name()]
-		assert.True(t, strings.HasPrefix(stage, "base\n"), "no image of %s", program.Name())
-		assert.Contains(t, stage, `ENTRYPOINT ["/`+program.Name()+`"]`)
-		assert.NotContains(t, stage, "USER")
 	}
 }
