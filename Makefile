@@ -60,7 +60,7 @@ demo: build kubectl-metal controlplane capi ## Cluster API builds, scales, repai
 test: ## Everything that CI checks: format, vet, lint, modules, generated code, all tests with race detector
 	@hack/check.sh
 
-unit: $(if $(findstring ./test,$(PKG))$(filter ./...,$(PKG)),controlplane capi) ## Tests alone, quickly: make unit PKG=./pkg/storage/... RUN=TestName
+unit: $(if $(findstring ./test,$(PKG))$(filter ./...,$(PKG)),controlplane capi $(BIN)/release) ## Tests alone, quickly: make unit PKG=./pkg/storage/... RUN=TestName
 	$(GO) test -run '$(RUN)' $(PKG)
 
 verify: ## What `make test` checks besides the tests
@@ -117,9 +117,9 @@ images: $(BIN)/release ## Container images of the three programs, without a cont
 	@echo "building images $(TAG) for linux/amd64 and linux/arm64 (with cold caches: some minutes)"
 	@SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(BIN)/release images --tag $(TAG) --commit $(COMMIT) --output $(DIST) --registry $(REGISTRY) $(if $(PUSH),--push)
 
-release: $(BIN)/kubectl ## What clusterctl and krew take from a release, into dist/: make release TAG=v0.1.0
-	hack/release.sh $(DIST) $(REGISTRY) $(TAG)
-	GO=$(GO) COMMIT=$(COMMIT) hack/release-kubectl-metal.sh $(DIST) $(TAG)
+release: $(BIN)/release ## What kubectl, clusterctl and krew take from a release, into dist/: make release TAG=v0.1.0
+	$(BIN)/release manifests --tag $(TAG) --output $(DIST) --registry $(REGISTRY)
+	$(BIN)/release plugin --tag $(TAG) --output $(DIST) --commit '$(COMMIT)'
 
 clean: ## Remove what was built and what `make run` left
 	rm -rf $(BIN) $(DIST) .run .cache

@@ -117,8 +117,8 @@ check_gotest() {
     echo "WARNING: no C compiler: the race detector is off"
     race=
   fi
-  echo "building the test runner, a Kubernetes control plane and Cluster API, once"
-  make -s bin/gotestsum controlplane capi || return 1
+  echo "building the test runner, a Kubernetes control plane, Cluster API and what releases are made by, once"
+  make -s bin/gotestsum controlplane capi bin/release || return 1
   local packages
   packages=$(test_packages) || return 1
   rm -rf .cache/artifacts .cache/test.json

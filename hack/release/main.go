@@ -62,6 +62,11 @@ func newCommand() *cobra.Command {
 	flags.StringVar(&o.stamp.Commit, "commit", "", "hash of the commit that is released")
 	command.AddCommand( // one a file
 		newImagesCommand(&o),
+		newManifestsCommand(&o),
+		newPluginCommand(&o),
+		newNotesCommand(&o),
+		newChangelogCommand(&o),
+		newChecksumsCommand(&o),
 	)
 	return command
 }

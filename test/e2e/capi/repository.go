@@ -49,7 +49,7 @@ var providers = []provider{
 		"capi-kubeadm-control-plane-system", "capi-kubeadm-control-plane-controller-manager"},
 }
 
-// bin is a program that `make controlplane capi` builds.
+// bin is a program that `make controlplane capi bin/release` builds.
 func bin(name ...string) string {
 	return filepath.Join(append([]string{build.Root(), "bin"}, name...)...)
 }
@@ -95,8 +95,8 @@ func NewRepository(t testing.TB) *Repository {
 		listed = append(listed, r.entry(p.name, p.kind, p.label, source.Version, p.components))
 	}
 	for _, version := range []string{Version, Next} {
-		release := exec.Command(filepath.Join(build.Root(), "hack", "release.sh"),
-			filepath.Join(dir, "infrastructure-metal-stack", version), "ghcr.io/metal-stack", version)
+		release := exec.Command(bin("release"), "manifests", "--source", build.Root(),
+			"--output", filepath.Join(dir, "infrastructure-metal-stack", version), "--tag", version)
 		out, err := release.CombinedOutput()
 		require.NoError(t, err, string(out))
 	}

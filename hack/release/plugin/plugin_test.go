@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"sigs.k8s.io/krew/pkg/index"
+	"sigs.k8s.io/yaml"
+
+	"metal-stack.io/infrastructure-apiserver/hack/release/build"
+)
+
+var stamp = build.Stamp{Version: "v0.1.0", Commit: strings.Repeat("0c", 20)}
+
+// krew returns a program of krew, which is built.
+func krew(t *testing.T, name string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), name)
+	output, err := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", file, "sigs.k8s.io/krew/cmd/"+name).CombinedOutput()
+	require.NoError(t, err, string(output))
+	return file
+}
+
+// TestWrite_IsWhatKrewInstalls builds for this machine, with which krew and the plugin run.
+func TestWrite_IsWhatKrewInstalls(t *testing.T) {
+	t.Parallel()
+	platform := build.Platform{OS: runtime.GOOS, Arch: runtime.GOARCH}
+	directory := t.TempDir()
+	var made []string
+	require.NoError(t, Write(t.Context(), "../../..", directory, []build.Platform{platform}, stamp, func(file string) { made = append(made, file) }))
+	assert.Equal(t, []string{Archive(platform), "metal.yaml"}, made)
+
+	home := t.TempDir()
+	install := exec.CommandContext(t.Context(), krew(t, "krew"), "install",
+		"--manifest", filepath.Join(directory, "metal.yaml"), "--archive", filepath.Join(directory, Archive(platform)))
+	install.Env = append(os.Environ(), "KREW_ROOT="+home, "KREW_NO_UPGRADE_CHECK=1")
+	output, err := install.CombinedOutput()
+	require.NoError(t, err, string(output))
+	output, err = exec.CommandContext(t.Context(), filepath.Join(home, "bin", "kubectl-metal"), "--version").CombinedOutput()
+	require.NoError(t, err, string(output))
+	assert.Contains(t, string(output), "v0.1.0 (commit "+stamp.Commit[:12])
+
+	first, err := os.ReadFile(filepath.Join(directory, Archive(platform)))
+	require.NoError(t, err)
+	second, err := pack(t.Context(), "../../..", platform, stamp)
+	require.NoError(t, err)
+	assert.True(t, bytes.Equal(first, second), "the archive is not the same when it is made again")
+}
+
+// TestManifest_OfAllPlatforms holds the manifest of a release to krew's own validation,
+// which also sees that no two platforms are for the same machine.
+func TestManifest_OfAllPlatforms(t *testing.T) {
+	t.Parallel()
+	manifest, err := readTemplate("../../../artifacts/krew/metal.yaml")
+	require.NoError(t, err)
+	manifest.Spec.Version = stamp.Version
+	for _, platform := range Platforms {
+		manifest.Spec.Platforms = append(manifest.Spec.Platforms, entry(platform, stamp, []byte(platform.String())))
+	}
+	content, err := yaml.Marshal(manifest)
+	require.NoError(t, err)
+	file := filepath.Join(t.TempDir(), "metal.yaml")
+	require.NoError(t, os.WriteFile(file, content, 0o600))
+	output, err := exec.CommandContext(t.Context(), krew(t, "validate-krew-manifest"), "--manifest", file, "--skip-install").CombinedOutput()
+	require.NoError(t, err, string(output))
+	// What krew-index asks for beyond that.
+	assert.LessOrEqual(t, len(manifest.Spec.ShortDescription), 50)
+	assert.NotContains(t, string(content), "creationTimestamp")
+
+	var read index.Plugin
+	require.NoError(t, yaml.UnmarshalStrict(content, &read))
+	assert.Equal(t, "https://github.com/metal-stack/metalstack-apiserver/releases/download/v0.1.0/kubectl-metal_windows_arm64.tar.gz", read.Spec.Platforms[5].URI)
+	assert.Equal(t, "kubectl-metal.exe", read.Spec.Platforms[5].Bin)
+}
+
+func TestSelect_NamesWhatIsSupported(t *testing.T) {
+	t.Parallel()
+	all, err := Select(" ")
+	require.NoError(t, err)
+	assert.Equal(t, Platforms, all)
+	some, err := Select("darwin/arm64, linux/amd64")
+	require.NoError(t, err)
+	assert.Equal(t, []build.Platform{{OS: "darwin", Arch: "arm64"}, {OS: "linux", Arch: "amd64"}}, some)
+	for _, bad := range []string{"plan9/386", "linux", "linux/amd64;darwin/arm64", "linux/amd64,linux/amd64"} {
+		_, err := Select(bad)
+		assert.Error(t, err, bad)
+	}
+	_, err = Select("plan9/386")
+	assert.ErrorContains(t, err, `unsupported platform "plan9/386": supported are linux/amd64, linux/arm64, darwin/amd64`)
+}
