@@ -1,6 +1,6 @@
 # `make` lists what can be made. Needs Go, make, bash and git, nothing else;
-# tools are built into bin/ from the modules in hack/tools, hack/controlplane and
-# hack/capi.
+# tools are built into bin/ from the modules in hack/tools, hack/controlplane,
+# hack/capi and hack/helm.
 
 SHELL      := /bin/bash
 GO         ?= go
@@ -8,6 +8,7 @@ BIN        := bin
 PROGRAMS   := metalstack-apiserver metalstack-controller-manager metal-api-simulator
 K8S        := v1.36.3
 CAPI       := v1.14.2
+HELM       := v4.3.2
 # One way to build this module: with other flags, every package is compiled again.
 GO_BUILD    = CGO_ENABLED=0 $(GO) build -trimpath
 VERSION    ?= $(or $(shell git describe --tags --match 'v*' --dirty 2>/dev/null),v0.0.0-devel)
@@ -42,7 +43,7 @@ DIST       ?= dist
 CAPI_MANAGERS := $(BIN)/capi/core/manager $(BIN)/capi/bootstrap/manager $(BIN)/capi/controlplane/manager
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test unit verify lint build kubectl-metal generate bench bench-compare bench-growth load load-compare fuzz faults govulncheck kubectl controlplane capi images release clean
+.PHONY: help run demo test unit verify lint build kubectl-metal generate bench bench-compare bench-growth load load-compare fuzz faults govulncheck kubectl controlplane capi helm images release clean
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,7 +61,7 @@ demo: build kubectl-metal controlplane capi ## Cluster API builds, scales, repai
 test: ## Everything that CI checks: format, vet, lint, modules, generated code, all tests with race detector
 	@hack/check.sh
 
-unit: $(if $(findstring ./test,$(PKG))$(filter ./...,$(PKG)),controlplane capi $(BIN)/release) ## Tests alone, quickly: make unit PKG=./pkg/storage/... RUN=TestName
+unit: $(if $(findstring ./test,$(PKG))$(filter ./...,$(PKG)),controlplane capi helm $(BIN)/release) ## Tests alone, quickly: make unit PKG=./pkg/storage/... RUN=TestName
 	$(GO) test -run '$(RUN)' $(PKG)
 
 verify: ## What `make test` checks besides the tests
@@ -113,6 +114,8 @@ controlplane: $(BIN)/kubectl $(BIN)/kube-apiserver $(BIN)/kube-controller-manage
 
 capi: $(CAPI_MANAGERS) $(BIN)/clusterctl ## Cluster API's managers and clusterctl to test against, into bin/
 
+helm: $(BIN)/helm ## helm, into bin/, to install the chart in artifacts/charts with
+
 images: $(BIN)/release ## Container images of the three programs, without a container engine, into dist/images: make images REGISTRY=… TAG=… PUSH=1
 	@echo "building images $(TAG) for linux/amd64 and linux/arm64 (with cold caches: some minutes)"
 	@SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(BIN)/release images --tag $(TAG) --commit $(COMMIT) --output $(DIST) --registry $(REGISTRY) $(if $(PUSH),--push)
@@ -147,6 +150,10 @@ $(BIN)/clusterctl: PACKAGE := cmd/clusterctl
 $(CAPI_MANAGERS) $(BIN)/clusterctl: $(CLUSTERAPI)
 	@echo "building $(PACKAGE) of Cluster API $(CAPI) (once; with cold caches: up to 5 minutes)"
 	@CGO_ENABLED=0 $(GO) -C hack/capi build -trimpath -ldflags '$(CAPI_LDFLAGS)' -o $(CURDIR)/$@ sigs.k8s.io/cluster-api/$(PACKAGE)
+
+$(BIN)/helm: hack/helm/go.mod hack/helm/go.sum
+	@echo "building helm $(HELM) (once; with cold caches: 2 to 3 minutes)"
+	@CGO_ENABLED=0 $(GO) -C hack/helm build -trimpath -ldflags '-s -w -X helm.sh/helm/v4/internal/version.version=$(HELM)' -o $(CURDIR)/$@ helm.sh/helm/v4/cmd/helm
 
 .PHONY: $(BIN)/release
 $(BIN)/release: # go build knows what has changed.

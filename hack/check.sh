@@ -58,7 +58,7 @@ check_lint() {
 
 check_modules() {
   local dir job jobs=() failed=0
-  for dir in . "${modules[@]}" hack/tools hack/controlplane hack/capi; do
+  for dir in . "${modules[@]}" hack/tools hack/controlplane hack/capi hack/helm; do
     check_module "$dir" &
     jobs+=($!)
   done
@@ -117,8 +117,8 @@ check_gotest() {
     echo "WARNING: no C compiler: the race detector is off"
     race=
   fi
-  echo "building the test runner, a Kubernetes control plane, Cluster API and what releases are made by, once"
-  make -s bin/gotestsum controlplane capi bin/release || return 1
+  echo "building the test runner, a Kubernetes control plane, Cluster API, helm and what releases are made by, once"
+  make -s bin/gotestsum controlplane capi helm bin/release || return 1
   local packages
   packages=$(test_packages) || return 1
   rm -rf .cache/artifacts .cache/test.json

@@ -1,0 +1,94 @@
+{{/* Labels of every object, besides those that generated templates have. */}}
+{{- define "metalstack-apiserver.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" | quote }}
+{{- end }}
+
+{{/* Labels of what the Prometheus operator reads. */}}
+{{- define "metalstack-apiserver.monitoringLabels" -}}
+{{- include "metalstack-apiserver.labels" . }}
+{{- with .Values.monitoring.labels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Name of an image: the arguments are the root, and the program's values. */}}
+{{- define "metalstack-apiserver.image" -}}
+{{- $root := index . 0 }}
+{{- $image := (index . 1).image }}
+{{- $registry := $image.registry | default $root.Values.image.registry }}
+{{- $tag := $image.tag | default $root.Values.image.tag | default $root.Chart.AppVersion }}
+{{- with $registry }}{{ trimSuffix "/" . }}/{{ end }}{{ $image.repository }}:{{ $tag }}
+{{- with $image.digest }}@{{ . }}{{ end }}
+{{- end }}
+
+{{/* Flags of a container: the arguments are the name and the values of the program, and the flags of
+the chart. */}}
+{{- define "metalstack-apiserver.args" -}}
+{{- $name := index . 0 }}
+{{- $values := index . 1 }}
+{{- $args := index . 2 }}
+{{- with $values.logLevel }}
+{{- $args = append $args (printf "--v=%d" (int .)) }}
+{{- end }}
+{{- $set := dict }}
+{{- range $args }}
+{{- $_ := set $set (regexFind "^--[^=]+" .) true }}
+{{- end }}
+{{- range $values.extraArgs }}
+{{- $flag := regexFind "^--[^=]+" . }}
+{{- if hasKey $set $flag }}
+{{- fail (printf "%s.extraArgs: %s is set by the chart: use the value for it, or leave it out" $name $flag) }}
+{{- end }}
+{{- $args = append $args . }}
+{{- end }}
+{{- toYaml $args }}
+{{- end }}
+
+{{/* Fields of a Pod's spec that are values as they are. */}}
+{{- define "metalstack-apiserver.scheduling" -}}
+{{- $root := index . 0 }}
+{{- $values := index . 1 }}
+{{- with $root.Values.image.pullSecrets }}
+imagePullSecrets:
+{{- toYaml . | nindent 0 }}
+{{- end }}
+{{- with $values.priorityClassName }}
+priorityClassName: {{ . | quote }}
+{{- end }}
+{{- with $values.nodeSelector }}
+nodeSelector:
+{{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.tolerations }}
+tolerations:
+{{- toYaml . | nindent 0 }}
+{{- end }}
+{{- with $values.affinity }}
+affinity:
+{{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* The PodDisruptionBudget of a program: the arguments are the root, its name and its values. */}}
+{{- define "metalstack-apiserver.podDisruptionBudget" -}}
+{{- $root := index . 0 }}
+{{- $name := index . 1 }}
+{{- $values := index . 2 }}
+{{- if $values.podDisruptionBudget.enabled }}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ $name }}
+  namespace: {{ $root.Release.Namespace | quote }}
+  labels:
+    app.kubernetes.io/part-of: metalstack-apiserver
+    {{- include "metalstack-apiserver.labels" $root | nindent 4 }}
+spec:
+  minAvailable: {{ $values.podDisruptionBudget.minAvailable }}
+  # One that does not work must not keep its node from being drained.
+  unhealthyPodEvictionPolicy: AlwaysAllow
+  selector:
+    matchLabels:
+      app.kubernetes.io/name: {{ $name }}
+{{- end }}
+{{- end }}
