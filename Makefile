@@ -79,7 +79,7 @@ kubectl-metal: ## The plugin of kubectl, into bin/: PATH=$$PWD/bin:$$PATH kubect
 	@$(GO_BUILD) -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/kubectl-metal
 	@cp artifacts/krew/kubectl_complete-metal $(BIN)/
 
-generate: ## Generated code: deep copies, conversions, OpenAPI, clients
+generate: ## Generated code: deep copies, conversions, OpenAPI, clients; the chart's templates
 	hack/update-codegen.sh
 
 bench: ## Benchmarks: make bench PKG=./pkg/storage/... RUN=BenchmarkName

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Makes everything that is generated: the types of v1alpha3 from those of
-# v1alpha4, the code beside the types, and generated/. The generators are tools
-# of go.mod, so a clean checkout and the module proxy are all that is needed.
+# v1alpha4, the code beside the types, generated/, and what the Helm chart has of
+# artifacts/deploy. The generators are tools of go.mod, or in hack, so a clean
+# checkout and the module proxy are all that is needed.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -83,3 +84,6 @@ echo "apply configurations, clientset, listers, informers"
   --output-dir "${out}/informers" --output-pkg "${out_pkg}/informers" \
   --versioned-clientset-package "${out_pkg}/clientset/versioned" --listers-package "${out_pkg}/listers" \
   "${versions[@]}"
+
+echo "Helm chart"
+"${GO:-go}" run ./hack/chart

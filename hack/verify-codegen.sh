@@ -11,12 +11,12 @@ copy="$(mktemp -d)"
 trap 'rm -rf "${copy}"' EXIT
 
 mkdir -p "${copy}/pkg"
-cp -R go.mod go.sum hack generated "${copy}/"
+cp -R go.mod go.sum hack generated artifacts "${copy}/"
 cp -R pkg/apis "${copy}/pkg/"
 "${copy}/hack/update-codegen.sh"
 
 if ! diff -Nru pkg/apis "${copy}/pkg/apis" || ! diff -Nru generated "${copy}/generated" ||
-  ! diff -u hack/openapi-violations.txt "${copy}/hack/openapi-violations.txt"; then
+  ! diff -u hack/openapi-violations.txt "${copy}/hack/openapi-violations.txt" || ! diff -Nru artifacts/charts "${copy}/artifacts/charts"; then
   echo "generated code is out of date: run hack/update-codegen.sh" >&2
   exit 1
 fi
