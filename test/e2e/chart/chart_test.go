@@ -39,11 +39,13 @@ func chart() string {
 func command(t *testing.T, kubeconfig, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	bin := filepath.Join(build.Root(), "bin")
-	if _, err := os.Stat(filepath.Join(bin, "helm")); err != nil {
-		t.Fatalf("%s: no helm; build it with: make helm", bin)
-	}
-	if name == "helm" {
-		name = filepath.Join(bin, name)
+	for _, program := range []string{"helm", "kubectl"} {
+		if _, err := os.Stat(filepath.Join(bin, program)); err != nil {
+			t.Fatalf("%s: no %s; build it with: make %s", bin, program, program)
+		}
+		if name == program {
+			name = filepath.Join(bin, program)
+		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), commandLimit)
 	t.Cleanup(cancel)

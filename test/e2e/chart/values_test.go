@@ -109,7 +109,7 @@ func TestValues_BadOnesAreRefused(t *testing.T) {
 		{`replicas=3`, "replicas"},
 		{`apiServer.replica=3`, "replica"},
 		{`apiserver.replicas=3`, "apiserver"},
-		{`metalAPI.hmacs=the-key`, "hmacs"},
+		{`metalAPI.hmacs="the-key"`, "hmacs"},
 		{`apiServer.replicas="3"`, "/apiServer/replicas"},
 		{`apiServer.replicas=-1`, "/apiServer/replicas"},
 		{`apiServer.image.digest="sha256:1"`, "/apiServer/image/digest"},
@@ -135,7 +135,7 @@ func TestValues_BadOnesAreRefused(t *testing.T) {
 		{`managementCluster.caSecret="ca"`, "managementCluster.url: required"},
 		{`managementCluster={"url":"https://x","caSecret":"ca","publicCA":true}`, "managementCluster.publicCA"},
 		{`monitoring.enabled="yes"`, "/monitoring/enabled"},
-		{`monitoring.labels={"helm.sh/chart":"x"}`, "/monitoring/labels"},
+		{`monitoring.labels={"helm.sh/chart":"x"}`, "/monitoring/labels/helm.sh"},
 		{`certManager.issuerRef={"kind":"ClusterIssuer"}`, "/certManager/issuerRef"},
 		{`networkPolicy.apiServer.from=[{"ipBlocks":{"cidr":"10.0.0.0/8"}}]`, "ipBlocks"},
 		{`networkPolicy.apiServer.from=[{}]`, "/networkPolicy/apiServer/from/0"},
@@ -184,7 +184,8 @@ func TestSchema_DescribesEveryValue(t *testing.T) {
 			described++
 			initial, err := json.Marshal(value)
 			require.NoError(t, err)
-			assert.Contains(t, string(readme), fmt.Sprintf("| `%s` | `%s` | %s |\n", path, initial, description), "run: make generate")
+			row := fmt.Sprintf("| `%s` | `%s` | %s |\n", path, initial, description)
+			assert.True(t, strings.Contains(string(readme), row), "README.md has no row %s", row)
 			return
 		}
 		properties, _ := schema["properties"].(map[string]any)
