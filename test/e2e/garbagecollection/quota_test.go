@@ -3,9 +3,12 @@
 package garbagecollection_test
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -25,16 +28,42 @@ import (
 const counted = corev1.ResourceName("count/metalstackmachines.infrastructure.cluster.x-k8s.io")
 
 // quota makes a quota of machines, and waits until it is known how many there
-// are.
+// are, and until creations are admitted by it.
 func (s *space) quota(machines string, used int64) {
 	s.t.Helper()
-	quotas := s.Client().CoreV1().ResourceQuotas(s.Namespace)
-	_, err := quotas.Create(s.t.Context(), &corev1.ResourceQuota{
-		ObjectMeta: metav1.ObjectMeta{Name: "few"},
+	s.newQuota("few", machines)
+	s.used(used)
+	s.admittedByQuotas()
+}
+
+func (s *space) newQuota(name, machines string) {
+	s.t.Helper()
+	_, err := s.Client().CoreV1().ResourceQuotas(s.Namespace).Create(s.t.Context(), &corev1.ResourceQuota{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{counted: resource.MustParse(machines)}},
 	}, metav1.CreateOptions{})
 	require.NoError(s.t, err)
-	s.used(used)
+}
+
+// admittedByQuotas waits until all quotas of before are known to the server's admission.
+// Kubernetes' plugin reads them from an informer, and only where that has a quota with a
+// status.hard, it counts: before, what is created uses nothing of the quota, and is found
+// by the next full count. So it is for Kubernetes' own kinds (k8s.io/apiserver,
+// pkg/admission/plugin/resourcequota: quotaAccessor.GetQuotas in resource_access.go,
+// quotaEvaluator.checkAttributes in controller.go). An informer gets changes in their
+// order: once a later quota refuses, those of before are known.
+func (s *space) admittedByQuotas() {
+	s.t.Helper()
+	dry := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
+	s.newQuota("none", "0")
+	s.eventually(func(context.Context) error {
+		if err := s.create("probe", dry); err == nil || !strings.Contains(err.Error(), "exceeded quota: none") {
+			return fmt.Errorf("the quota none does not refuse: %w", cmp.Or(err, errors.New("admitted")))
+		}
+		return nil
+	})
+	require.NoError(s.t, s.Client().CoreV1().ResourceQuotas(s.Namespace).Delete(s.t.Context(), "none", metav1.DeleteOptions{}))
+	s.eventually(func(context.Context) error { return s.create("probe", dry) })
 }
 
 // used waits until the quota says that so many are there.
@@ -113,7 +142,9 @@ func quotaIsNotExceededByConcurrentCreates(s *space) {
 	wg.Wait()
 	list, err := s.machines.List(s.t.Context(), metav1.ListOptions{})
 	require.NoError(s.t, err)
-	require.EqualValues(s.t, 5, made.Load())
+	quota, err := s.Client().CoreV1().ResourceQuotas(s.Namespace).Get(s.t.Context(), "few", metav1.GetOptions{})
+	require.NoError(s.t, err)
+	require.EqualValues(s.t, 5, made.Load(), "the quota says %v", quota.Status.Used)
 	require.Len(s.t, list.Items, 5)
 	s.used(5)
 }
