@@ -36,12 +36,12 @@ type claimKind[R record] struct {
 type claimOperation[R record] interface {
 	common() *operation[R]
 	// ensure allocates what the spec asks for, or adopts what it names, and records it.
-	ensure(ctx context.Context, inFlightUntil time.Time) (R, error)
+	ensure(ctx context.Context) (R, error)
 	// check makes the checks of ensure that come before a call.
 	check(ctx context.Context) error
 	// findUnrecorded finds and records what an attempt that was not finished may have
 	// allocated.
-	findUnrecorded(ctx context.Context, inFlightUntil time.Time) error
+	findUnrecorded(ctx context.Context) error
 	// checkUnused refuses to release what is in use.
 	checkUnused(ctx context.Context) error
 	// excludeUsers returns once no request that began before the release was recorded can
@@ -81,12 +81,7 @@ func (k *claimKind[R]) allocate(ctx context.Context, p *Protocol, ref objectRef,
 	if o.dryRun = IsDryRun(ctx); o.dryRun {
 		return r, dryRunAllocateClaim(ctx, c)
 	}
-	inFlightUntil := p.inFlightUntil(&a)
-	allocated, err := c.ensure(ctx, inFlightUntil)
-	if err != nil && o.attempt == a.Attempt && p.clock.Now().Before(inFlightUntil) {
-		// A check failed, which says nothing of an attempt whose call may be in flight.
-		err = &notBegun{err}
-	}
+	allocated, err := c.ensure(ctx)
 	if err != nil {
 		return none, o.recordRefusal(ctx, err)
 	}
@@ -124,7 +119,6 @@ func (k *claimKind[R]) release(ctx context.Context, p *Protocol, ref objectRef, 
 	if o.dryRun {
 		return r, dryRunReleaseClaim(ctx, c)
 	}
-	inFlightUntil := p.inFlightUntil(&a)
 	o.freeInFlightUntil = p.freeInFlightUntil(&a)
 	if !releasing {
 		// It is checked before, so that a release that comes too early changes nothing, and
@@ -134,7 +128,7 @@ func (k *claimKind[R]) release(ctx context.Context, p *Protocol, ref objectRef, 
 		}
 		// No call that frees is in flight yet; but an attempt's may be.
 		var start *metav1.Time
-		if !inFlightUntil.IsZero() {
+		if !o.inFlightUntil.IsZero() {
 			start = p.recordTime()
 		}
 		if err := o.beginRelease(ctx, start); err != nil {
@@ -142,7 +136,7 @@ func (k *claimKind[R]) release(ctx context.Context, p *Protocol, ref objectRef, 
 		}
 		p.crashPoint(o.traits.step + "/releasing")
 	}
-	reason, message, err := freeClaim(ctx, c, a.Attempt > 0, inFlightUntil)
+	reason, message, err := freeClaim(ctx, c, a.Attempt > 0)
 	if err != nil {
 		return none, o.recordReleaseRefusal(ctx, asRefusal(err))
 	}
@@ -150,9 +144,9 @@ func (k *claimKind[R]) release(ctx context.Context, p *Protocol, ref objectRef, 
 }
 
 // freeClaim frees all that was allocated for a claim whose release is recorded.
-func freeClaim[R record](ctx context.Context, c claimOperation[R], attempted bool, inFlightUntil time.Time) (reason, message string, err error) {
+func freeClaim[R record](ctx context.Context, c claimOperation[R], attempted bool) (reason, message string, err error) {
 	if attempted {
-		if err := c.findUnrecorded(ctx, inFlightUntil); err != nil {
+		if err := c.findUnrecorded(ctx); err != nil {
 			return "", "", err
 		}
 	}
@@ -183,11 +177,7 @@ func freeRecorded[R record](ctx context.Context, c claimOperation[R]) (reason, m
 
 // dryRunAllocateClaim checks what an allocation would.
 func dryRunAllocateClaim[R record](ctx context.Context, c claimOperation[R]) error {
-	if err := ignoreDryRun(c.common().beginAttempt(ctx)); err != nil {
-		var early *notBegun
-		if errors.As(err, &early) {
-			return early.error
-		}
+	if err := c.common().dryRunAttempt(ctx); err != nil {
 		return err
 	}
 	err := c.check(ctx)

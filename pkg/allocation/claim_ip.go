@@ -93,7 +93,8 @@ func (p *Protocol) newIPOperation(ref objectRef, i *ipRecord) (claimOperation[*i
 	}
 	o := &ipOperation{project: project, operation: operation[*ipRecord]{
 		p: p, records: p.ips, ref: ref, uid: i.UID, attempt: i.allocation().Attempt, traits: ipClaimOperations,
-		identity: identity{uid: i.identityUID(), namespace: ref.namespace, name: ref.name, kind: ipKind},
+		inFlightUntil: p.inFlightUntil(&i.allocation().AllocationState),
+		identity:      identity{uid: i.identityUID(), namespace: ref.namespace, name: ref.name, kind: ipKind},
 	}}
 	i.Spec.DeepCopyInto(&o.spec)
 	o.sameSpec = func(r *ipRecord) bool { return apiequality.Semantic.DeepEqual(r.Spec, o.spec) }
@@ -209,10 +210,10 @@ func (p *Protocol) ipClaim(ctx context.Context, project string, matches func(*ip
 	return nil, nil
 }
 
-func (o *ipOperation) ensure(ctx context.Context, inFlightUntil time.Time) (*ipRecord, error) {
+func (o *ipOperation) ensure(ctx context.Context) (*ipRecord, error) {
 	ip, err := o.findNamed(ctx)
 	switch {
-	case err != nil && !inFlightUntil.IsZero():
+	case err != nil && !o.inFlightUntil.IsZero():
 		return nil, &notBegun{err}
 	case err != nil:
 		return nil, err
@@ -220,21 +221,21 @@ func (o *ipOperation) ensure(ctx context.Context, inFlightUntil time.Time) (*ipR
 	case ip != nil && ip.UID() != LabelValue(string(o.identity.uid)):
 		return o.adopt(ctx, ip)
 	}
-	if !inFlightUntil.IsZero() {
+	if !o.inFlightUntil.IsZero() {
 		// The checks below say nothing of an attempt whose outcome is not known.
-		found, ok, err := awaitOutcome[*metal.IP](ctx, o.p, ipClaimAllocator{ipOperation: o}, inFlightUntil, o.recordUncertain)
+		found, ok, err := awaitOutcome[*metal.IP](ctx, o.p, ipClaimAllocator{ipOperation: o}, o.inFlightUntil, o.recordUncertain)
 		switch {
 		case err != nil:
 			return nil, err
 		case ok:
 			return o.recordIP(ctx, found, false)
 		}
-		inFlightUntil = time.Time{}
+		o.inFlightUntil = time.Time{}
 	}
 	if err := o.checkNetwork(ctx); err != nil {
 		return nil, err
 	}
-	ip, err = ensureAllocated(ctx, &o.operation, ipClaimAllocator{ipOperation: o}, inFlightUntil)
+	ip, err = ensureAllocated(ctx, &o.operation, ipClaimAllocator{ipOperation: o})
 	if err != nil {
 		return nil, err
 	}

@@ -12,11 +12,11 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-func (o *ipOperation) findUnrecorded(ctx context.Context, inFlightUntil time.Time) error {
+func (o *ipOperation) findUnrecorded(ctx context.Context) error {
 	if o.allocation.Address != "" {
 		return nil
 	}
-	ip, found, err := awaitOutcome[*metal.IP](ctx, o.p, ipClaimAllocator{ipOperation: o}, inFlightUntil, nil)
+	ip, found, err := awaitOutcome[*metal.IP](ctx, o.p, ipClaimAllocator{ipOperation: o}, o.inFlightUntil, nil)
 	if err != nil || !found {
 		return err
 	}

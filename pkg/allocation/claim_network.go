@@ -5,7 +5,6 @@ package allocation
 import (
 	"context"
 	"fmt"
-	"time"
 
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -91,7 +90,8 @@ func (p *Protocol) newNetworkOperation(ref objectRef, n *networkRecord) (claimOp
 	}
 	o := &networkOperation{project: project, operation: operation[*networkRecord]{
 		p: p, records: p.networks, ref: ref, uid: n.UID, attempt: n.allocation().Attempt, traits: networkClaimOperations,
-		identity: identity{uid: n.identityUID(), namespace: ref.namespace, name: ref.name, kind: networkKind},
+		inFlightUntil: p.inFlightUntil(&n.allocation().AllocationState),
+		identity:      identity{uid: n.identityUID(), namespace: ref.namespace, name: ref.name, kind: networkKind},
 	}}
 	n.Spec.DeepCopyInto(&o.spec)
 	o.sameSpec = func(r *networkRecord) bool { return apiequality.Semantic.DeepEqual(r.Spec, o.spec) }
@@ -177,11 +177,11 @@ func (p *Protocol) networkClaim(ctx context.Context, matches func(*networkRecord
 	return nil, nil
 }
 
-func (o *networkOperation) ensure(ctx context.Context, inFlightUntil time.Time) (*networkRecord, error) {
+func (o *networkOperation) ensure(ctx context.Context) (*networkRecord, error) {
 	if id := o.spec.NetworkID; id != "" {
 		return o.adopt(ctx, id)
 	}
-	n, err := ensureAllocated(ctx, &o.operation, networkClaimAllocator{networkOperation: o}, inFlightUntil)
+	n, err := ensureAllocated(ctx, &o.operation, networkClaimAllocator{networkOperation: o})
 	if err != nil {
 		return nil, err
 	}

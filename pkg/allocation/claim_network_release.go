@@ -11,16 +11,16 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 )
 
-func (o *networkOperation) findUnrecorded(ctx context.Context, inFlightUntil time.Time) error {
+func (o *networkOperation) findUnrecorded(ctx context.Context) error {
 	if o.allocation.NetworkID != "" {
 		return nil
 	}
 	if o.spec.NetworkID != "" {
 		// An adoption makes no call; its attempt may have been about to have again what a
 		// claim that was moved allocated.
-		inFlightUntil = time.Time{}
+		o.inFlightUntil = time.Time{}
 	}
-	n, found, err := awaitOutcome[*metal.Network](ctx, o.p, networkClaimAllocator{networkOperation: o}, inFlightUntil, nil)
+	n, found, err := awaitOutcome[*metal.Network](ctx, o.p, networkClaimAllocator{networkOperation: o}, o.inFlightUntil, nil)
 	if err != nil || !found {
 		return err
 	}

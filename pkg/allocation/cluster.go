@@ -76,6 +76,7 @@ func (p *Protocol) newClusterOperation(ref objectRef, c *clusterRecord) (*cluste
 	}
 	o := &clusterOperation{project: project, operation: operation[*clusterRecord]{
 		p: p, records: p.clusters, ref: ref, uid: c.UID, attempt: c.allocation().Attempt, traits: clusterOperations,
+		inFlightUntil: p.inFlightUntil(&c.allocation().AllocationState),
 	}}
 	c.Spec.DeepCopyInto(&o.spec)
 	if !o.spec.AllocatesEndpoint() {

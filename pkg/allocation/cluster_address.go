@@ -46,28 +46,28 @@ func (a addressAllocator) allocate(ctx context.Context) (*metal.IP, error) {
 // ensureAddress allocates the control plane address, or adopts the one that is named. An
 // endpoint that the control plane's provider brings is no metal of the cluster, whichever
 // it is: it is neither recorded nor looked for.
-func (o *clusterOperation) ensureAddress(ctx context.Context, inFlightUntil time.Time) error {
+func (o *clusterOperation) ensureAddress(ctx context.Context) error {
 	if !o.spec.AllocatesEndpoint() {
 		return nil
 	}
 	if host := o.spec.ControlPlaneEndpoint.Host; host != "" {
 		return o.adoptAddress(ctx, host)
 	}
-	if !inFlightUntil.IsZero() {
+	if !o.inFlightUntil.IsZero() {
 		// The check below says nothing of an attempt whose outcome is not known.
-		ip, ok, err := awaitOutcome[*metal.IP](ctx, o.p, addressAllocator{clusterOperation: o}, inFlightUntil, o.recordUncertain)
+		ip, ok, err := awaitOutcome[*metal.IP](ctx, o.p, addressAllocator{clusterOperation: o}, o.inFlightUntil, o.recordUncertain)
 		switch {
 		case err != nil:
 			return err
 		case ok:
 			return o.recordAllocatedAddress(ctx, ip)
 		}
-		inFlightUntil = time.Time{}
+		o.inFlightUntil = time.Time{}
 	}
 	if err := o.checkPublicNetwork(ctx); err != nil {
 		return err
 	}
-	ip, err := ensureAllocated(ctx, &o.operation, addressAllocator{clusterOperation: o}, inFlightUntil)
+	ip, err := ensureAllocated(ctx, &o.operation, addressAllocator{clusterOperation: o})
 	if err != nil {
 		return err
 	}

@@ -158,3 +158,39 @@ func TestAdopt_FailsWhileRecordsCannotBeListed(t *testing.T) {
 		})
 	}
 }
+
+// What a spec names by now may be refused; an attempt of before may still allocate.
+func TestAllocateCluster_CheckThatFailsKeepsAttemptInFlight(t *testing.T) {
+	t.Parallel()
+	for step, name := range map[string]func(*environment, *infrastructure.MetalStackClusterSpec){
+		"network/called": func(_ *environment, spec *infrastructure.MetalStackClusterSpec) { spec.PrivateNetworkID = "missing" },
+		"address/called": func(env *environment, spec *infrastructure.MetalStackClusterSpec) {
+			spec.ControlPlaneEndpoint.Host = env.serviceAddress(simulator.ProjectB, metal.TypeStatic)
+		},
+	} {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			env := newEnvironment(t)
+			env.cluster("cluster")
+			reached := env.crashAt(env.p, step, 1)
+			_, err := env.allocateCluster("cluster")
+			require.Error(t, err)
+			require.True(t, reached())
+			begun := env.getCluster("cluster").Status.Allocation
+			_, err = env.clusters.Update(env.context(), teamA, "cluster", func(c *infrastructure.MetalStackCluster) error {
+				name(env, &c.Spec)
+				return nil
+			})
+			require.NoError(t, err)
+
+			env.p = env.newProtocol()
+			_, err = env.p.AllocateCluster(env.context(), teamA, "cluster", body(""))
+			require.Error(t, err)
+			assert.Equal(t, begun, env.getCluster("cluster").Status.Allocation, "its call may be in flight")
+			env.advance(env.p.timing.allocateInFlight())
+			_, err = env.p.AllocateCluster(env.context(), teamA, "cluster", body(""))
+			require.Error(t, err)
+			assert.Empty(t, env.getCluster("cluster").Status.Allocation.Phase)
+		})
+	}
+}

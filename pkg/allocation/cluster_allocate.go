@@ -39,34 +39,27 @@ func (p *Protocol) allocateCluster(ctx context.Context, ref objectRef, uid types
 		return nil, err
 	}
 	o.dryRun = IsDryRun(ctx)
-	// It is of the step that was not recorded.
-	inFlightUntil := p.inFlightUntil(&a.AllocationState)
-	early := func(err error) error {
-		if p.clock.Now().Before(inFlightUntil) {
-			// A check says nothing of an attempt whose call may be in flight.
-			err = &notBegun{err}
-		}
-		return o.recordRefusal(ctx, err)
-	}
 	if id := o.spec.ProjectID; id != "" && id != o.project {
-		return nil, early(refuseField(field.Invalid(projectIDPath, id, fmt.Sprintf("must be project %q, which namespace %q is bound to, or omitted", o.project, ref.namespace))))
+		err := refuseField(field.Invalid(projectIDPath, id, fmt.Sprintf("must be project %q, which namespace %q is bound to, or omitted", o.project, ref.namespace)))
+		return nil, o.recordRefusal(ctx, err)
 	}
 	if o.spec.ClusterID != "" && a.NetworkID == "" {
 		if err := o.checkClusterIDUnique(ctx); err != nil {
-			return nil, early(err)
+			return nil, o.recordRefusal(ctx, err)
 		}
 	}
 	if o.dryRun {
 		return c, o.dryRunAllocate(ctx, a)
 	}
 	if a.NetworkID == "" {
-		if err := o.ensureNetwork(ctx, inFlightUntil); err != nil {
+		if err := o.ensureNetwork(ctx); err != nil {
 			return nil, o.recordRefusal(ctx, err)
 		}
-		inFlightUntil = time.Time{}
+		// An attempt that was in flight was that of the network.
+		o.inFlightUntil = time.Time{}
 	}
 	if a.IPAddress == "" {
-		if err := o.ensureAddress(ctx, inFlightUntil); err != nil {
+		if err := o.ensureAddress(ctx); err != nil {
 			return nil, o.recordRefusal(ctx, err)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
@@ -97,14 +96,14 @@ func errNoPartition() error {
 }
 
 // ensureNetwork allocates the private network, or adopts the one that is named.
-func (o *clusterOperation) ensureNetwork(ctx context.Context, inFlightUntil time.Time) error {
+func (o *clusterOperation) ensureNetwork(ctx context.Context) error {
 	if id := o.spec.PrivateNetworkID; id != "" {
 		return o.adoptNetwork(ctx, id)
 	}
 	if o.spec.Partition == "" {
 		return errNoPartition()
 	}
-	n, err := ensureAllocated(ctx, &o.operation, networkAllocator{clusterOperation: o}, inFlightUntil)
+	n, err := ensureAllocated(ctx, &o.operation, networkAllocator{clusterOperation: o})
 	if err != nil {
 		return err
 	}

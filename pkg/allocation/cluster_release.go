@@ -36,7 +36,7 @@ func (p *Protocol) releaseCluster(ctx context.Context, ref objectRef, uid types.
 		return nil, err
 	}
 	o.observed, o.dryRun = observedStateOf(&a.AllocationState), IsDryRun(ctx)
-	inFlightUntil, freeInFlightUntil := p.inFlightUntil(&a.AllocationState), p.freeInFlightUntil(&a.AllocationState)
+	freeInFlightUntil := p.freeInFlightUntil(&a.AllocationState)
 	o.freeInFlightUntil = freeInFlightUntil
 	if a.Phase == infrastructure.AllocationReleasing {
 		if err := p.checkBackoff(c); err != nil {
@@ -57,7 +57,7 @@ func (p *Protocol) releaseCluster(ctx context.Context, ref objectRef, uid types.
 		// No call that frees is in flight yet; but an attempt's may be, of which a
 		// recovery after a crash has to know.
 		var start *metav1.Time
-		if !inFlightUntil.IsZero() {
+		if !o.inFlightUntil.IsZero() {
 			start = p.recordTime()
 		}
 		if err := o.beginRelease(ctx, start); err != nil {
@@ -67,7 +67,7 @@ func (p *Protocol) releaseCluster(ctx context.Context, ref objectRef, uid types.
 	}
 	// This comes first, since a refusal below records that no call is in flight.
 	if a.Attempt > 0 {
-		if err := o.findUnrecorded(ctx, a, inFlightUntil); err != nil {
+		if err := o.findUnrecorded(ctx, a); err != nil {
 			return nil, o.recordReleaseRefusal(ctx, asRefusal(err))
 		}
 	}
@@ -153,9 +153,9 @@ func (o *clusterOperation) checkNoDependents(ctx context.Context) error {
 }
 
 // findUnrecorded finds what an attempt that was not finished may have allocated.
-func (o *clusterOperation) findUnrecorded(ctx context.Context, a *infrastructure.ClusterAllocation, inFlightUntil time.Time) error {
+func (o *clusterOperation) findUnrecorded(ctx context.Context, a *infrastructure.ClusterAllocation) error {
 	if a.NetworkID == "" && o.spec.PrivateNetworkID == "" {
-		n, found, err := awaitOutcome[*metal.Network](ctx, o.p, networkAllocator{clusterOperation: o}, inFlightUntil, nil)
+		n, found, err := awaitOutcome[*metal.Network](ctx, o.p, networkAllocator{clusterOperation: o}, o.inFlightUntil, nil)
 		if err != nil {
 			return err
 		}
@@ -167,7 +167,7 @@ func (o *clusterOperation) findUnrecorded(ctx context.Context, a *infrastructure
 		}
 	}
 	if a.IPAddress == "" && o.spec.ControlPlaneEndpoint.Host == "" {
-		ip, found, err := awaitOutcome[*metal.IP](ctx, o.p, addressAllocator{clusterOperation: o}, inFlightUntil, nil)
+		ip, found, err := awaitOutcome[*metal.IP](ctx, o.p, addressAllocator{clusterOperation: o}, o.inFlightUntil, nil)
 		if err != nil {
 			return err
 		}

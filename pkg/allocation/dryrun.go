@@ -66,11 +66,7 @@ func ignoreDryRun(err error) error {
 
 // dryRunAllocate checks what an allocation would.
 func (a *machineAllocator) dryRunAllocate(ctx context.Context) error {
-	if err := ignoreDryRun(a.beginAttempt(ctx)); err != nil {
-		var early *notBegun
-		if errors.As(err, &early) {
-			return early.error
-		}
+	if err := a.dryRunAttempt(ctx); err != nil {
 		return err
 	}
 	_, found, err := findOrCheck(ctx, a)
@@ -115,11 +111,7 @@ func (o *clusterOperation) dryRunAllocate(ctx context.Context, a *infrastructure
 			return err
 		}
 	}
-	if err := ignoreDryRun(o.beginAttempt(ctx)); err != nil {
-		var early *notBegun
-		if errors.As(err, &early) {
-			return early.error
-		}
+	if err := o.dryRunAttempt(ctx); err != nil {
 		return err
 	}
 	if a.IPAddress == "" {

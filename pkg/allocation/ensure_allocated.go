@@ -48,13 +48,11 @@ const maxCalls = 3
 
 // ensureAllocated allocates what carries the object's identity, or finds it: it
 // calls only right after a compare-and-swap and a read, and again only once it
-// is certain that no earlier call is in flight. inFlightUntil is the time until
-// which a call of another operation may be in flight; zero if there was none. A
-// *refusal means that nothing was allocated; after any other error the record is
-// left as it is.
-func ensureAllocated[R record, T any](ctx context.Context, o *operation[R], a allocator[T], inFlightUntil time.Time) (T, error) {
+// is certain that no earlier call is in flight. A *refusal means that nothing was
+// allocated; after any other error the record is left as it is.
+func ensureAllocated[R record, T any](ctx context.Context, o *operation[R], a allocator[T]) (T, error) {
 	var none T
-	p := o.p
+	p, inFlightUntil := o.p, o.inFlightUntil
 	for range maxCalls {
 		if !inFlightUntil.IsZero() {
 			found, ok, err := awaitOutcome(ctx, p, a, inFlightUntil, o.recordUncertain)

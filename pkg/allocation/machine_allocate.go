@@ -24,7 +24,8 @@ type machineOperation struct {
 func (p *Protocol) newMachineOperation(kind *machineLikeKind, ref objectRef, m *machineLike) *machineOperation {
 	return &machineOperation{machineKind: kind, operation: operation[*machineLike]{
 		p: p, records: kind, traits: machineLikeOperations, ref: ref, uid: m.meta.UID, attempt: m.allocation().Attempt,
-		identity: identity{uid: m.identityUID(), namespace: ref.namespace, name: ref.name},
+		inFlightUntil: p.inFlightUntil(&m.allocation().AllocationState),
+		identity:      identity{uid: m.identityUID(), namespace: ref.namespace, name: ref.name},
 	}}
 }
 
@@ -81,7 +82,7 @@ func (p *Protocol) allocateMachineLike(ctx context.Context, kind *machineLikeKin
 	if a.dryRun {
 		return claim, a.dryRunAllocate(ctx)
 	}
-	m, err := ensureAllocated(ctx, &a.operation, a, p.inFlightUntil(&state.AllocationState))
+	m, err := ensureAllocated(ctx, &a.operation, a)
 	a.releaseSlot()
 	if err != nil {
 		err = a.recordRefusal(ctx, a.withNumbers(err))

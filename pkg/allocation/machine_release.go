@@ -40,8 +40,7 @@ func (p *Protocol) releaseMachineLike(ctx context.Context, kind *machineLikeKind
 	if o.dryRun = IsDryRun(ctx); o.dryRun {
 		return m, o.dryRunRelease(ctx, a)
 	}
-	// Of an attempt whose answer was lost, or of an earlier release.
-	inFlightUntil, freeInFlightUntil := p.inFlightUntil(&a.AllocationState), p.freeInFlightUntil(&a.AllocationState)
+	freeInFlightUntil := p.freeInFlightUntil(&a.AllocationState)
 	var begun time.Time
 	if a.Phase != infrastructure.AllocationReleasing {
 		// Nothing is allocated for this object from here on.
@@ -52,7 +51,7 @@ func (p *Protocol) releaseMachineLike(ctx context.Context, kind *machineLikeKind
 		p.crashPoint("machine/releasing")
 	}
 	if a.MachineID == "" && a.Attempt > 0 {
-		if err := o.findUnrecorded(ctx, a, inFlightUntil); err != nil {
+		if err := o.findUnrecorded(ctx, a); err != nil {
 			return nil, err
 		}
 	}
@@ -75,8 +74,8 @@ func (p *Protocol) releaseMachineLike(ctx context.Context, kind *machineLikeKind
 
 // findUnrecorded finds and records what an attempt that was not finished may
 // have allocated.
-func (o *machineOperation) findUnrecorded(ctx context.Context, a *infrastructure.MachineAllocation, inFlightUntil time.Time) error {
-	m, found, err := awaitOutcome[*metal.Machine](ctx, o.p, o, inFlightUntil, nil)
+func (o *machineOperation) findUnrecorded(ctx context.Context, a *infrastructure.MachineAllocation) error {
+	m, found, err := awaitOutcome[*metal.Machine](ctx, o.p, o, o.inFlightUntil, nil)
 	if err != nil {
 		return o.recordReleaseRefusal(ctx, asRefusal(err))
 	}

@@ -36,6 +36,10 @@ type operation[R record] struct {
 	clusterName string
 	// attempt is the last one that is recorded.
 	attempt int32
+	// inFlightUntil is until when the call of an attempt that an earlier operation recorded
+	// may be in flight. Zero if there is none, if its outcome is known, or if this operation
+	// has recorded another attempt.
+	inFlightUntil time.Time
 	// observed is the record as a release read or wrote it last.
 	observed observedState
 	// freeInFlightUntil is until when a call that frees, which an earlier operation
@@ -149,7 +153,18 @@ func (o *operation[R]) beginAttempt(ctx context.Context) error {
 		return &notBegun{err}
 	}
 	o.attempt++
+	o.inFlightUntil = time.Time{}
 	return nil
+}
+
+// dryRunAttempt makes the checks of beginAttempt.
+func (o *operation[R]) dryRunAttempt(ctx context.Context) error {
+	err := o.beginAttempt(ctx)
+	var early *notBegun
+	if errors.As(err, &early) {
+		err = early.error
+	}
+	return ignoreDryRun(err)
 }
 
 // notBegun is why an attempt was not recorded; the record is left as it is.
@@ -159,14 +174,16 @@ func (e *notBegun) Unwrap() error { return e.error }
 
 // recordRefusal records how an attempt ended without metal: the record is a
 // claim again. What was recorded on the way stays, and so does the number of
-// attempts, with which the pause before the next one grows.
+// attempts, with which the pause before the next one grows. While the call of an
+// earlier attempt may be in flight, nothing is recorded: a check that failed says
+// nothing of that attempt.
 func (o *operation[R]) recordRefusal(ctx context.Context, err error) error {
 	var early *notBegun
 	if errors.As(err, &early) {
 		return early.error
 	}
 	var r *refusal
-	if !errors.As(err, &r) {
+	if !errors.As(err, &r) || o.p.clock.Now().Before(o.inFlightUntil) {
 		return err
 	}
 	_, err = o.update(ctx, func(rec R) error {

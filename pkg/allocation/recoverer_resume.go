@@ -28,7 +28,6 @@ func (p *Protocol) resumeAttempt(ctx context.Context, kind *machineLikeKind, ref
 		return nil
 	}
 	o := p.newMachineOperation(kind, ref, m)
-	inFlightUntil := p.inFlightUntil(&a.AllocationState)
 	began := p.clock.Now()
 	found, ok, err := o.find(ctx)
 	switch {
@@ -37,7 +36,7 @@ func (p *Protocol) resumeAttempt(ctx context.Context, kind *machineLikeKind, ref
 	case ok:
 		_, err := o.recordAllocated(ctx, found, false)
 		return err
-	case began.Before(inFlightUntil):
+	case began.Before(o.inFlightUntil):
 		return nil
 	}
 	_ = o.recordRefusal(ctx, &refusal{
