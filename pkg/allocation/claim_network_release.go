@@ -4,7 +4,6 @@ package allocation
 
 import (
 	"context"
-	"net/http"
 	"time"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
@@ -72,16 +71,9 @@ func (o *networkOperation) checkUnused(ctx context.Context) error {
 // addresses: what they allocated by then is among these.
 func (o *networkOperation) ownership(ctx context.Context) (ownership, error) {
 	id := o.allocation.NetworkID
-	n, whose, err := o.p.ownedNetwork(ctx, o.project, o.identity.uid, id)
-	switch {
-	case err != nil:
-		return owned, err
-	case whose == foreign && n.Project == o.project && n.UID() == "":
-		return owned, refuse(http.StatusConflict,
-			"network %s is recorded, but lost its identity label %s, and is not freed: restore the label, or free the network with `metalctl network free %s`",
-			id, metal.Tag(metal.TagUID, LabelValue(string(o.identity.uid))), id)
-	case whose != owned:
-		return whose, nil
+	whose, err := o.p.networkOwnership(ctx, o.project, o.identity.uid, id)
+	if err != nil || whose != owned {
+		return whose, err
 	}
 	users, err := o.p.usersOfNetwork(ctx, o.project, id)
 	if err != nil {

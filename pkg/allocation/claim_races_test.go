@@ -264,20 +264,54 @@ func TestReleaseClaim_WaitsForRequestsOfPredecessor(t *testing.T) {
 	}
 }
 
-// A network that lost its labels is still the claim's: it is told, and not forgotten.
-func TestReleaseNetwork_LostLabelIsTold(t *testing.T) {
+// A network that lost its labels is neither freed nor forgotten: the owner is told.
+func TestRelease_LostLabelOfNetworkIsTold(t *testing.T) {
 	t.Parallel()
-	env := newEnvironment(t)
-	env.allocatedNetwork("network")
-	api := &hookedMetal{Metal: env.client, findNetworks: func(found []*metal.Network) {
-		for _, n := range found {
-			n.Labels = nil
-		}
-	}}
-	_, err := env.releaseNetwork(env.newProtocolWith(api), "network")
-	require.True(t, apierrors.IsConflict(err), "%v", err)
-	require.ErrorContains(t, err, "restore the label")
-	assert.Equal(t, infrastructure.AllocationAllocated, env.networkPhase("network"))
+	for kind, object := range map[string]struct {
+		allocate func(*environment) (network string)
+		release  func(*environment, *Protocol) error
+		left     infrastructure.AllocationPhase
+		phase    func(*environment) infrastructure.AllocationPhase
+	}{
+		"claim": {
+			func(env *environment) string { return env.allocatedNetwork("object").Status.Allocation.NetworkID },
+			func(env *environment, p *Protocol) error { _, err := env.releaseNetwork(p, "object"); return err },
+			infrastructure.AllocationAllocated,
+			func(env *environment) infrastructure.AllocationPhase { return env.networkPhase("object") },
+		},
+		"cluster": {
+			func(env *environment) string { return env.allocatedCluster("object").Status.Allocation.NetworkID },
+			func(env *environment, p *Protocol) error { _, err := env.releaseCluster(p, "object"); return err },
+			infrastructure.AllocationReleasing,
+			func(env *environment) infrastructure.AllocationPhase {
+				return env.getCluster("object").Status.Allocation.Phase
+			},
+		},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			env := newEnvironment(t)
+			network := object.allocate(env)
+			lost := true
+			p := env.newProtocolWith(&hookedMetal{Metal: env.client, findNetworks: func(found []*metal.Network) {
+				for _, n := range found {
+					if lost {
+						n.Labels = nil
+					}
+				}
+			}})
+			err := object.release(env, p)
+			require.True(t, apierrors.IsConflict(err), "%v", err)
+			require.ErrorContains(t, err, "restore the label")
+			assert.Equal(t, object.left, object.phase(env))
+			assert.Equal(t, simulator.ProjectA, env.projectOfNetwork(network))
+
+			lost = false
+			env.advance(p.timing.MaxBackoff)
+			require.NoError(t, object.release(env, p))
+			env.requireNothingAllocated()
+		})
+	}
 }
 
 // An object of another project that names an address is no other claim of it.

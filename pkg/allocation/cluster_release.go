@@ -311,7 +311,7 @@ func (f networkFreer) what() string { return "network" }
 // is recorded, none begins any more. The attempts are read before the addresses: what they
 // allocated by then is among these.
 func (f networkFreer) ownership(ctx context.Context) (ownership, error) {
-	_, whose, err := f.p.ownedNetwork(ctx, f.project, f.identity.uid, f.id)
+	whose, err := f.p.networkOwnership(ctx, f.project, f.identity.uid, f.id)
 	if err != nil || whose != owned {
 		return whose, err
 	}
@@ -335,32 +335,34 @@ func (f networkFreer) free(ctx context.Context) error {
 // networkOwnershipWithout says whose a network is, of an object of the project with the identity
 // uid. It refuses one that still has machines or addresses, as if some addresses were freed.
 func (p *Protocol) networkOwnershipWithout(ctx context.Context, project string, uid types.UID, id string, freed sets.Set[string]) (ownership, error) {
-	_, whose, err := p.ownedNetwork(ctx, project, uid, id)
+	whose, err := p.networkOwnership(ctx, project, uid, id)
 	if err != nil || whose != owned {
 		return whose, err
 	}
 	return owned, p.checkNetworkEmpty(ctx, id, freed)
 }
 
-// ownedNetwork returns a network, nil if it is not shown, and whose it is, of an object of the
-// project with the identity uid.
-func (p *Protocol) ownedNetwork(ctx context.Context, project string, uid types.UID, id string) (n *metal.Network, whose ownership, err error) {
+// networkOwnership says whose a network is that an object of the project, with the identity uid,
+// has recorded as allocated for it. One of the project without any identity is refused: it has lost
+// its labels, or was disowned, which the metal-api does not tell apart; freeing it could take it from
+// whom it was left to, and taking it for another's would leave it to none.
+func (p *Protocol) networkOwnership(ctx context.Context, project string, uid types.UID, id string) (ownership, error) {
 	found, err := p.opts.Metal.FindNetworks(ctx, metal.NetworkQuery{ID: id})
 	if err != nil {
-		return nil, owned, err
+		return owned, err
 	}
-	for _, f := range found {
-		if f.ID == id {
-			n = f
-		}
-	}
+	i := slices.IndexFunc(found, func(n *metal.Network) bool { return n.ID == id })
 	switch {
-	case n == nil:
-		return nil, absent, nil
-	case n.Project != project || n.UID() != LabelValue(string(uid)):
-		return n, foreign, nil
+	case i < 0:
+		return absent, nil
+	case found[i].Project == project && found[i].UID() == "":
+		return owned, refuse(http.StatusConflict,
+			"network %s is recorded, but lost its identity label %s, and is not freed: restore the label, or free the network with `metalctl network free %s`",
+			id, metal.Tag(metal.TagUID, LabelValue(string(uid))), id)
+	case found[i].Project != project || found[i].UID() != LabelValue(string(uid)):
+		return foreign, nil
 	}
-	return n, owned, nil
+	return owned, nil
 }
 
 // checkNetworkEmpty refuses a network that has machines or addresses, of whatever family, as if
