@@ -99,8 +99,7 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 		Duplicates: s.observer, Catalogue: s.catalogue, Capacities: s.observer, Clock: clock.RealClock{},
 	}
 	s.visibility = visibility.NewResolver(c.Generic.Authorization.Authorizer, s.backend.AdvanceRevision, clock.RealClock{})
-	s.catalogue.OnChanged(s.backend.MetalChanged)
-	s.catalogue.OnSizes(func() { rest.ReprojectMachineTemplates(s.backend) })
+	s.catalogue.OnChanged(func(refs []metal.Ref) { rest.CatalogueChanged(s.backend, refs) })
 	s.catalogue.OnNewestImages(func() { rest.ReprojectMachines(s.backend) })
 	s.resources, err = rest.New(rest.NewRESTOptionsGetter(s.backend, source), c.Extra.Bindings, s.visibility, s.catalogue, c.Extra.Owners)
 	if err != nil {

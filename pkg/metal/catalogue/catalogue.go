@@ -177,16 +177,6 @@ func (c *Catalogue) LookupSize(ctx context.Context, id string) (size *metal.Size
 // Size returns a size from the cache, or nil. It never asks.
 func (c *Catalogue) Size(id string) *metal.Size { return c.sizes.get(id) }
 
-// OnSizes has f called whenever the sizes in the cache have changed. It is to
-// be called before Run and the first lookup.
-func (c *Catalogue) OnSizes(f func()) {
-	report := c.sizes.changed
-	c.sizes.changed = func() {
-		f()
-		report()
-	}
-}
-
 // LookupPartition looks up a partition.
 func (c *Catalogue) LookupPartition(ctx context.Context, id string) (partition *metal.Partition, all []string, err error) {
 	return c.partitions.lookup(ctx, id)

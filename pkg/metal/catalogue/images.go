@@ -48,7 +48,8 @@ func (c *Catalogue) NewestImage(alias string) *metal.Image {
 }
 
 // OnNewestImages has f called whenever an alias has come to stand for another image. It is
-// to be called before Run and the first lookup.
+// to be called before Run and the first lookup. Unlike what OnChanged has called, f may take
+// long: no read of the catalogue waits for it.
 func (c *Catalogue) OnNewestImages(f func()) { c.newest.changed = f }
 
 // updateNewestImages is called when other images may be in the cache than before.

@@ -13,12 +13,13 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
-func TestOnSizes_IsCalledOnChange(t *testing.T) {
+func TestOnChanged_IsCalledOnceSizesCanBeLookedUp(t *testing.T) {
 	runTest(t, envConfig{}, func(t *testing.T, e *env) {
 		c := New(e.client, nil)
 		calls := 0
-		c.OnSizes(func() {
+		c.OnChanged(func(refs []metal.Ref) {
 			calls++
+			require.ElementsMatch(t, refsOf(metal.KindSize, simulator.SmallSize, simulator.LargeSize), refs)
 			require.NotNil(t, c.Size(simulator.SmallSize), "it can be looked up then")
 		})
 		require.Nil(t, c.Size(simulator.SmallSize))

@@ -4,6 +4,7 @@ package rest
 
 import (
 	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -16,6 +17,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/scheme"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 	"metal-stack.io/infrastructure-apiserver/pkg/projection"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/cluster"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/clustertemplate"
@@ -80,9 +82,13 @@ func NewRESTOptionsGetter(backend *storage.Backend, source projection.Source) ge
 	}}
 }
 
-// ReprojectMachineTemplates shows what was newly learned of sizes.
-func ReprojectMachineTemplates(backend *storage.Backend) {
-	backend.ReprojectResource(infrastructure.Resource(machinetemplate.Resource))
+// CatalogueChanged shows what has changed in the catalogue, in its own kinds and in machine
+// templates, whose capacity is that of their size.
+func CatalogueChanged(backend *storage.Backend, refs []metal.Ref) {
+	if slices.ContainsFunc(refs, func(ref metal.Ref) bool { return ref.Kind == metal.KindSize }) {
+		backend.ReprojectResource(infrastructure.Resource(machinetemplate.Resource))
+	}
+	backend.MetalChanged(refs)
 }
 
 // ReprojectMachines shows, of machines and firewalls, what was newly learned of images.
