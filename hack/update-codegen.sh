@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Makes everything that is generated: the types of v1alpha3 from those of
-# v1alpha4, the code beside the types, generated/, and what the Helm chart has of
-# artifacts/deploy. The generators are tools of go.mod, or in hack, so a clean
-# checkout and the module proxy are all that is needed.
+# v1alpha4, the code beside the types, generated/, what the Helm chart has of
+# artifacts/deploy, and docs/api.md. The generators are tools of go.mod, or in
+# hack, so a clean checkout and the module proxy are all that is needed.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -87,3 +87,6 @@ echo "apply configurations, clientset, listers, informers"
 
 echo "Helm chart"
 "${GO:-go}" run ./hack/chart
+
+echo "docs/api.md"
+"${GO:-go}" run ./hack/apidocs

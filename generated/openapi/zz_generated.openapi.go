@@ -3772,7 +3772,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_Allocation(ref common.ReferenceCall
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "Allocation is the body of a POST to the allocation subresource of a cluster, a machine or a firewall. The POST allocates metal for the object, as a Binding schedules a Pod, and is answered with the object. It is idempotent. A DELETE of the subresource releases the metal. Both are sent by the controller manager, and by users only where none runs. The body is not stored.",
+				Description: "Allocation is the body of a POST to the allocation subresource of a cluster, machine, firewall, network or address. The POST allocates metal for the object, as a Binding schedules a Pod, and is answered with the object. It is idempotent. A DELETE of the subresource releases the metal. Both are sent by the controller manager, and by users only where none runs. The body is not stored.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -5552,7 +5552,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MachineOperation(ref common.Referen
 					},
 					"reason": {
 						SchemaProps: spec.SchemaProps{
-							Description: "reason is why.",
+							Description: "reason is why it was requested.",
 							MaxLength:   ptr.To[int64](256),
 							Type:        []string{"string"},
 							Format:      "",
@@ -9069,7 +9069,7 @@ func schema_pkg_apis_infrastructure_v1alpha3_MetalStackRemediationSpec(ref commo
 				Properties: map[string]spec.Schema{
 					"strategy": {
 						SchemaProps: spec.SchemaProps{
-							Description: "strategy is how.",
+							Description: "strategy is how the Machine is remediated.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha3.RemediationStrategy{}.OpenAPIModelName()),
 						},
@@ -10070,13 +10070,13 @@ func schema_pkg_apis_infrastructure_v1alpha3_SizeRange(ref common.ReferenceCallb
 				Properties: map[string]spec.Schema{
 					"min": {
 						SchemaProps: spec.SchemaProps{
-							Description: "min is the least.",
+							Description: "min is the least that a machine of the size has.",
 							Ref:         ref(resource.Quantity{}.OpenAPIModelName()),
 						},
 					},
 					"max": {
 						SchemaProps: spec.SchemaProps{
-							Description: "max is the most.",
+							Description: "max is the most that a machine of the size has.",
 							Ref:         ref(resource.Quantity{}.OpenAPIModelName()),
 						},
 					},
@@ -10228,7 +10228,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_Allocation(ref common.ReferenceCall
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "Allocation is the body of a POST to the allocation subresource of a cluster, a machine or a firewall. The POST allocates metal for the object, as a Binding schedules a Pod, and is answered with the object. It is idempotent. A DELETE of the subresource releases the metal. Both are sent by the controller manager, and by users only where none runs. The body is not stored.",
+				Description: "Allocation is the body of a POST to the allocation subresource of a cluster, machine, firewall, network or address. The POST allocates metal for the object, as a Binding schedules a Pod, and is answered with the object. It is idempotent. A DELETE of the subresource releases the metal. Both are sent by the controller manager, and by users only where none runs. The body is not stored.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -12008,7 +12008,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MachineOperation(ref common.Referen
 					},
 					"reason": {
 						SchemaProps: spec.SchemaProps{
-							Description: "reason is why.",
+							Description: "reason is why it was requested.",
 							MaxLength:   ptr.To[int64](256),
 							Type:        []string{"string"},
 							Format:      "",
@@ -15525,7 +15525,7 @@ func schema_pkg_apis_infrastructure_v1alpha4_MetalStackRemediationSpec(ref commo
 				Properties: map[string]spec.Schema{
 					"strategy": {
 						SchemaProps: spec.SchemaProps{
-							Description: "strategy is how.",
+							Description: "strategy is how the Machine is remediated.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha4.RemediationStrategy{}.OpenAPIModelName()),
 						},
@@ -16526,13 +16526,13 @@ func schema_pkg_apis_infrastructure_v1alpha4_SizeRange(ref common.ReferenceCallb
 				Properties: map[string]spec.Schema{
 					"min": {
 						SchemaProps: spec.SchemaProps{
-							Description: "min is the least.",
+							Description: "min is the least that a machine of the size has.",
 							Ref:         ref(resource.Quantity{}.OpenAPIModelName()),
 						},
 					},
 					"max": {
 						SchemaProps: spec.SchemaProps{
-							Description: "max is the most.",
+							Description: "max is the most that a machine of the size has.",
 							Ref:         ref(resource.Quantity{}.OpenAPIModelName()),
 						},
 					},

@@ -9,7 +9,7 @@ package v1alpha3
 //
 // MetalStackRemediationSpec is how a Machine is remediated.
 type MetalStackRemediationSpecApplyConfiguration struct {
-	// strategy is how.
+	// strategy is how the Machine is remediated.
 	Strategy *RemediationStrategyApplyConfiguration `json:"strategy,omitempty"`
 }
 

@@ -25,7 +25,7 @@ type MachineOperationApplyConfiguration struct {
 	RequestTime *v1.MicroTime `json:"requestTime,omitempty"`
 	// user is the name of the user who requested it.
 	User *string `json:"user,omitempty"`
-	// reason is why.
+	// reason is why it was requested.
 	Reason *string `json:"reason,omitempty"`
 	// image is the id of the image of a reinstallation.
 	Image *string `json:"image,omitempty"`

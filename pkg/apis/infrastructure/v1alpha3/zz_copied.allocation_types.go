@@ -11,8 +11,8 @@ import (
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
-// Allocation is the body of a POST to the allocation subresource of a cluster, a
-// machine or a firewall. The POST allocates metal for the object, as a Binding
+// Allocation is the body of a POST to the allocation subresource of a cluster, machine,
+// firewall, network or address. The POST allocates metal for the object, as a Binding
 // schedules a Pod, and is answered with the object. It is idempotent. A DELETE of
 // the subresource releases the metal. Both are sent by the controller manager, and
 // by users only where none runs. The body is not stored.

@@ -316,7 +316,7 @@ type MachineOperation struct {
 	// +optional
 	// +k8s:validation:maxLength=1024
 	User string `json:"user,omitempty"`
-	// reason is why.
+	// reason is why it was requested.
 	// +optional
 	// +k8s:validation:maxLength=256
 	Reason string `json:"reason,omitempty"`

@@ -248,10 +248,10 @@ type MetalStackSizeStatus struct {
 // SizeRange is the least and the most that a machine of a size has.
 // +structType=atomic
 type SizeRange struct {
-	// min is the least.
+	// min is the least that a machine of the size has.
 	// +optional
 	Min resource.Quantity `json:"min,omitempty,omitzero"`
-	// max is the most.
+	// max is the most that a machine of the size has.
 	// +optional
 	Max resource.Quantity `json:"max,omitempty,omitzero"`
 }

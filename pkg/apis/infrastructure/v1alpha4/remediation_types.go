@@ -69,7 +69,7 @@ type MetalStackRemediationList struct {
 
 // MetalStackRemediationSpec is how a Machine is remediated.
 type MetalStackRemediationSpec struct {
-	// strategy is how.
+	// strategy is how the Machine is remediated.
 	// +optional
 	Strategy RemediationStrategy `json:"strategy,omitempty,omitzero"`
 }
