@@ -107,7 +107,10 @@ func (d *demo) start(ctx context.Context) error {
 	}
 	d.print("metalstack-apiserver", "https://%s, ready after %s", d.api, time.Since(began).Round(100*time.Millisecond))
 
-	if err := d.launch("metalstack-controller-manager", []string{"--standalone", "--kubeconfig", d.kubeconfig}); err != nil {
+	if err := d.launch("metalstack-controller-manager", []string{
+		"--standalone", "--kubeconfig", d.kubeconfig,
+		"--metrics-bind-address=" + d.managerMetrics, "--metrics-secure=false",
+	}); err != nil {
 		return err
 	}
 	d.print("metalstack-controller-manager", "started; logs of all three in %s", relative(d.state))

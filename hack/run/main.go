@@ -26,6 +26,7 @@ func init() {
 
 type options struct {
 	bin, state, examples string
+	managerMetrics       string
 	speed                float64
 	machines             int
 	untilReady           bool
@@ -41,6 +42,7 @@ func main() {
 	flags.StringVar(&o.examples, "examples", "artifacts/examples", "what to apply")
 	flags.Float64Var(&o.speed, "speed", 10, "how many times as fast as real hardware the simulated machines are")
 	flags.IntVar(&o.machines, "machines", 8, "how many machines the simulated data centre has")
+	flags.StringVar(&o.managerMetrics, "manager-metrics", "0", "address that the controller manager's /metrics is served at, without authentication; 0: it is not served")
 	flags.BoolVar(&o.untilReady, "until-ready", false, "end when all examples have phoned home")
 	flags.DurationVar(&o.exitAfter, "exit-after", 0, "end after this time; 0: on Ctrl-C")
 	flags.DurationVar(&o.timeout, "timeout", 3*time.Minute, "how long programs and examples may take to be ready")

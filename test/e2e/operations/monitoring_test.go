@@ -70,7 +70,25 @@ type board struct {
 	Templating struct {
 		List []struct{ Name, Type, Query any }
 	}
-	Panels []panel
+	Annotations struct{ List []any }
+	Panels      []panel
+}
+
+// variables are the queries of the board's variables, by name.
+func (b board) variables(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for _, variable := range b.Templating.List {
+		if variable.Type != "query" {
+			continue
+		}
+		fields, _ := variable.Query.(map[string]any)
+		text, ok := fields["query"].(string)
+		require.True(t, ok, "%v has no query", variable.Name)
+		all[variable.Name.(string)] = text
+	}
+	require.NotEmpty(t, all)
+	return all
 }
 
 type panel struct {
@@ -80,8 +98,8 @@ type panel struct {
 	GridPos    struct{ X, Y, W, H int }
 	Datasource struct{ UID string }
 	Targets    []struct {
-		RefID, Expr string
-		Datasource  struct{ UID string }
+		RefID, Expr, LegendFormat string
+		Datasource                struct{ UID string }
 	}
 }
 

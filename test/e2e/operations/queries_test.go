@@ -40,6 +40,9 @@ var (
 	numberForm   = regexp.MustCompile(`\b\d+(\.\d+)?\b`)
 )
 
+// aggregated is whether a query begins with an operator that drops the labels it does not group by.
+var aggregated = regexp.MustCompile(`^[\s(]*(?:histogram_quantile\([\d.]+,\s*)?(?:sum|max|min|count|avg)\b`)
+
 // words are those of PromQL that look like metrics.
 var words = []string{"and", "or", "unless", "bool", "offset", "on", "by"}
 
@@ -150,18 +153,68 @@ func (q query) check(samples testutil.Metrics) (problems []string) {
 	return problems
 }
 
+// labels are those that the series of a query have, as legends and texts of alerts name them.
+func (q query) labels(text string, samples testutil.Metrics) []string {
+	if aggregated.MatchString(text) {
+		return slices.DeleteFunc(slices.Clone(q.grouping), func(label string) bool { return label == "le" })
+	}
+	all := slices.Clone(attached)
+	for _, s := range q.selectors {
+		for _, sample := range samples[s.metric] {
+			for label := range sample.Metric {
+				all = append(all, string(label))
+			}
+		}
+	}
+	return all
+}
+
+var (
+	legendForm   = regexp.MustCompile(`\{\{\s*(\w+)\s*\}\}`)
+	textForm     = regexp.MustCompile(`\$labels\.(\w+)`)
+	variableForm = regexp.MustCompile(`^label_values\((.+),\s*(\w+)\)$`)
+)
+
+// unknownLabels are the labels that a text names, by form, and that the series of a query do not have.
+func unknownLabels(form *regexp.Regexp, named, text string, samples testutil.Metrics) (problems []string) {
+	q, err := parse(text)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	for _, match := range form.FindAllStringSubmatch(named, -1) {
+		if !slices.Contains(q.labels(text, samples), match[1]) {
+			problems = append(problems, fmt.Sprintf("%q names the label %s, which the query's series do not have", named, match[1]))
+		}
+	}
+	return problems
+}
+
 // askedFor holds all queries against what the running programs show.
 func (env *environment) askedFor(t *testing.T) {
 	samples := env.scrapeAll(t)
 	all := map[string]string{}
 	for name, rule := range alerts(t, env.monitoring) {
 		all["alert "+name] = rule.expr
-	}
-	for _, p := range dashboard(t, env.monitoring).Panels {
-		for _, target := range p.Targets {
-			all[fmt.Sprintf("panel %d %s, %s", p.ID, p.Title, target.RefID)] = target.Expr
+		for _, annotation := range rule.annotations {
+			assert.Empty(t, unknownLabels(textForm, annotation, rule.expr, samples), name)
 		}
 	}
+	board := dashboard(t, env.monitoring)
+	for _, p := range board.Panels {
+		for _, target := range p.Targets {
+			where := fmt.Sprintf("panel %d %s, %s", p.ID, p.Title, target.RefID)
+			all[where] = target.Expr
+			assert.Empty(t, unknownLabels(legendForm, target.LegendFormat, target.Expr, samples), where)
+		}
+	}
+	for name, text := range board.variables(t) {
+		match := variableForm.FindStringSubmatch(text)
+		if assert.NotNil(t, match, "variable %s: %s", name, text) {
+			all["variable "+name] = match[1]
+			assert.Empty(t, unknownLabels(legendForm, "{{"+match[2]+"}}", match[1], samples), name)
+		}
+	}
+	assert.Empty(t, board.Annotations.List, "annotations of the dashboard have queries, which are not checked")
 	require.Greater(t, len(all), 40)
 	for where, text := range all {
 		q, err := parse(text)
@@ -193,6 +246,23 @@ func (env *environment) askedFor(t *testing.T) {
 		}
 		assert.ElementsMatch(t, labelNames, has, metric)
 	}
+}
+
+func TestQueries_LabelsThatTheirSeriesDoNotHaveAreFound(t *testing.T) {
+	t.Parallel()
+	samples := testutil.NewMetrics()
+	require.NoError(t, testutil.ParseMetrics("calls_total{operation=\"get\",outcome=\"OK\"} 1\nx_bucket{verb=\"get\",le=\"1\"} 1\n", &samples))
+	for text, labels := range map[string][]string{
+		`calls_total`: {"operation", "outcome", "pod"},
+		`sum by (outcome) (rate(calls_total[5m]))`:                         {"outcome"},
+		`histogram_quantile(0.99, sum by (verb, le) (rate(x_bucket[5m])))`: {"verb"},
+	} {
+		for _, label := range []string{"operation", "outcome", "pod", "verb", "le", "other"} {
+			problems := unknownLabels(legendForm, "of {{"+label+"}}", text, samples)
+			assert.Equal(t, slices.Contains(labels, label), len(problems) == 0, "%s: %s: %v", text, label, problems)
+		}
+	}
+	assert.Contains(t, fmt.Sprint(unknownLabels(textForm, "{{ $labels.pod }}", `sum(calls_total)`, samples)), "the label pod")
 }
 
 func TestQueries_ForMissingSeriesAreFound(t *testing.T) {
