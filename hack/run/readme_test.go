@@ -20,8 +20,8 @@ import (
 // transcriptForm is a block of the README under its marker: commands, and what they print.
 var transcriptForm = regexp.MustCompile("(?m)^<!-- test: (.+) -->\n```console\n((?s:.*?))^```$")
 
-// chance is what differs from run to run: ids, ages, addresses of which any may be allocated, and
-// how far tables are indented.
+// chance is what differs from run to run: ids, ages, addresses of which any may be allocated, the
+// rack that a machine is in, and how far tables are indented.
 var chance = []struct {
 	form *regexp.Regexp
 	as   string
@@ -29,6 +29,8 @@ var chance = []struct {
 	{regexp.MustCompile(`\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b`), "ID"},
 	{regexp.MustCompile(`\b203\.0\.113\.1\d\d\b( |:)`), "ADDRESS$1"},
 	{regexp.MustCompile(`\b10\.0\.\d+\.0/22,2001:db8:0:10:[0-9:]*/96\b`), "PREFIXES"},
+	{regexp.MustCompile(`\b10\.0\.\d+\.\d+( |$)`), "ADDRESS$1"},
+	{regexp.MustCompile(`^[│├└─ ]+`), ""},
 	{regexp.MustCompile(`\b(\d+[smh])+$`), "AGE"},
 	{regexp.MustCompile(`\bin \d+d$`), "in DAYS"},
 	{regexp.MustCompile(` +`), " "},
@@ -68,16 +70,16 @@ func TestREADME_TranscriptsAreWhatARunShows(t *testing.T) {
 			if command == "" {
 				continue
 			}
-			assert.Eventually(t, func() bool { return assert.ObjectsAreEqual(comparable(want), comparable(r.shell(t, command))) }, 20*time.Second, 500*time.Millisecond)
-			assert.Equal(t, comparable(want), comparable(r.shell(t, command)), "%s: $ %s", transcript[1], command)
+			assert.Eventually(t, func() bool { return assert.ObjectsAreEqual(comparable(want), comparable(r.shell(t, bin, command))) }, 20*time.Second, 500*time.Millisecond)
+			assert.Equal(t, comparable(want), comparable(r.shell(t, bin, command)), "%s: $ %s", transcript[1], command)
 		}
 	}
 	require.NoError(t, r.cmd.Process.Signal(os.Interrupt))
 	require.NoError(t, <-r.ended)
 }
 
-// shell runs a command as a reader does who has kubectl, and returns what is printed.
-func (r *running) shell(t *testing.T, command string) string {
+// shell runs a command as a reader does who has kubectl and its plugin, and returns what is printed.
+func (r *running) shell(t *testing.T, bin, command string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -85,7 +87,7 @@ func (r *running) shell(t *testing.T, command string) string {
 	require.NoError(t, err)
 	cmd := exec.CommandContext(ctx, "bash", "-c", command)
 	cmd.Dir = here
-	cmd.Env = []string{"PATH=" + filepath.Join(here, "bin") + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "KUBECONFIG=" + filepath.Join(r.state, "kubeconfig")}
+	cmd.Env = []string{"PATH=" + bin + ":" + filepath.Join(here, "bin") + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "KUBECONFIG=" + filepath.Join(r.state, "kubeconfig")}
 	output, err := cmd.CombinedOutput()
 	if err != nil {
 		return string(output) + err.Error()

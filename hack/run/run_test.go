@@ -24,7 +24,7 @@ const root = "../.."
 
 // programs builds what `make run` builds, once for all tests.
 var programs = sync.OnceValues(func() (dir string, err error) {
-	return build.Programs(nil, "./cmd/metal-api-simulator", "./cmd/metalstack-apiserver", "./cmd/metalstack-controller-manager", "./hack/run")
+	return build.Programs(nil, "./cmd/metal-api-simulator", "./cmd/metalstack-apiserver", "./cmd/metalstack-controller-manager", "./cmd/kubectl-metal", "./hack/run")
 })
 
 // running is a run under test, started as `make run` starts it.
