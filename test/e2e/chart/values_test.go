@@ -124,6 +124,7 @@ func TestValues_BadOnesAreRefused(t *testing.T) {
 		{`controllerManager.extraArgs=["--leader-elect=false"]`, "controllerManager.extraArgs: --leader-elect is set by the chart"},
 		{`apiServer.logLevel=8`, "/apiServer/logLevel"},
 		{`apiServer.pollingBudget=2`, "/apiServer/pollingBudget"},
+		{`apiServer.pollingBudget="0.0001"`, "/apiServer/pollingBudget"},
 		{`apiServer.resources={"limits":{"memory":null}}`, "memory"},
 		{`apiServer.resources.limit={"memory":"1Gi"}`, "limit"},
 		{`apiServer.podDisruptionBudget.minAvailable="some"`, "/apiServer/podDisruptionBudget/minAvailable"},
