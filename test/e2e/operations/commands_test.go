@@ -19,8 +19,12 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 )
 
-// page is the text that is tested.
-const page = "docs/operations.md"
+// page is the text that is tested, and upgradePage the part of it that is a page of its
+// own.
+const (
+	page        = "docs/operations.md"
+	upgradePage = "docs/upgrade.md"
+)
 
 // commandLimit is how long the commands of one block may take.
 const commandLimit = 3 * time.Minute
@@ -36,6 +40,11 @@ func root() string { return filepath.Join(cluster.Deploy(), "..", "..") }
 
 func text(t testing.TB) string {
 	t.Helper()
+	return textOf(t, page)
+}
+
+func textOf(t testing.TB, page string) string {
+	t.Helper()
 	content, err := os.ReadFile(filepath.Join(root(), page))
 	require.NoError(t, err)
 	return string(content)
@@ -44,12 +53,16 @@ func text(t testing.TB) string {
 // blocks are the commands that can be run, by name.
 func blocks(t testing.TB) map[string]string {
 	t.Helper()
-	found, all := map[string]string{}, blockForm.FindAllStringSubmatch(text(t), -1)
-	require.Len(t, fenceForm.FindAllString(text(t), -1), len(all), "every block of commands in %s has a marker: `<!-- test: NAME -->` or `<!-- not tested: WHY -->`", page)
-	for _, match := range all {
-		if match[1] == "test" {
-			require.NotContains(t, found, match[2])
-			found[match[2]] = match[3]
+	found := map[string]string{}
+	for _, page := range []string{page, upgradePage} {
+		text := textOf(t, page)
+		all := blockForm.FindAllStringSubmatch(text, -1)
+		require.Len(t, fenceForm.FindAllString(text, -1), len(all), "every block of commands in %s has a marker: `<!-- test: NAME -->` or `<!-- not tested: WHY -->`", page)
+		for _, match := range all {
+			if match[1] == "test" {
+				require.NotContains(t, found, match[2])
+				found[match[2]] = match[3]
+			}
 		}
 	}
 	return found
@@ -59,7 +72,7 @@ func blocks(t testing.TB) map[string]string {
 func (env *environment) run(t *testing.T, name string) (stdout, stderr string) {
 	t.Helper()
 	script, ok := env.blocks[name]
-	require.True(t, ok, "%s has no block %q", page, name)
+	require.True(t, ok, "neither %s nor %s has a block %q", page, upgradePage, name)
 	delete(env.blocks, name)
 	ctx, cancel := context.WithTimeout(t.Context(), commandLimit)
 	defer cancel()

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -121,14 +120,17 @@ func dashboard(t *testing.T, objects []*unstructured.Unstructured) board {
 
 var (
 	headingForm = regexp.MustCompile(`(?m)^#+ (.+)$`)
+	anchorForm  = regexp.MustCompile(`<a id="([^"]+)">`)
 	runbookForm = regexp.MustCompile(`(?m)^### (.+)$`)
 )
 
-// anchors are those that GitHub makes of a page's headings.
-func anchors(t *testing.T) []string {
-	t.Helper()
+// anchors are those that a text sets, and those that GitHub makes of its headings.
+func anchors(text string) []string {
 	var all []string
-	for _, match := range headingForm.FindAllStringSubmatch(text(t), -1) {
+	for _, match := range anchorForm.FindAllStringSubmatch(text, -1) {
+		all = append(all, match[1])
+	}
+	for _, match := range headingForm.FindAllStringSubmatch(text, -1) {
 		kept := regexp.MustCompile(`[^a-z0-9 -]`).ReplaceAllString(strings.ToLower(match[1]), "")
 		all = append(all, strings.ReplaceAll(kept, " ", "-"))
 	}
@@ -156,7 +158,7 @@ func TestAlerts_HaveRunbooksAndRunbooksAlerts(t *testing.T) {
 		anchor, ok := strings.CutPrefix(rule.annotations["runbook_url"], runbooks)
 		assert.True(t, ok, name)
 		assert.Equal(t, strings.ToLower(name), anchor)
-		assert.Contains(t, anchors(t), anchor)
+		assert.Contains(t, anchors(text(t)), anchor)
 		if rule.duration != "" {
 			assert.Regexp(t, `^\d+[mh]$`, rule.duration, name)
 		}
@@ -198,14 +200,17 @@ func TestDashboard_CanBeImported(t *testing.T) {
 
 func TestPage_LinksLeadSomewhere(t *testing.T) {
 	t.Parallel()
-	for _, match := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(text(t), -1) {
-		path, anchor, _ := strings.Cut(match[1], "#")
-		if path == "" {
-			assert.True(t, slices.Contains(anchors(t), anchor), match[1])
-			continue
-		}
-		if !strings.Contains(path, "://") {
-			assert.FileExists(t, filepath.Join(root(), "docs", path), match[1])
+	for _, page := range []string{page, upgradePage} {
+		own := textOf(t, page)
+		for _, match := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(own, -1) {
+			path, anchor, _ := strings.Cut(match[1], "#")
+			switch target := filepath.Join("docs", path); {
+			case path == "":
+				assert.Contains(t, anchors(own), anchor, "%s: %s", page, match[1])
+			case strings.Contains(path, "://"):
+			case assert.FileExists(t, filepath.Join(root(), target), "%s: %s", page, match[1]) && anchor != "":
+				assert.Contains(t, anchors(textOf(t, target)), anchor, "%s: %s", page, match[1])
+			}
 		}
 	}
 }

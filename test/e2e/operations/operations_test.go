@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package operations_test is the operator that docs/operations.md is written
-// for: it runs the commands of that page against a real installation, in their
+// Package operations_test is the operator that docs/operations.md and docs/upgrade.md are
+// written for: it runs the commands of these pages against a real installation, in their
 // order, and sees that they do what the page says.
 package operations_test
 
@@ -247,10 +247,16 @@ func (env *environment) rotateCertificates(t *testing.T) {
 func (env *environment) upgrade(t *testing.T) {
 	_, err := env.Client().AppsV1().Deployments(cluster.Namespace).Get(t.Context(), cluster.APIServer, metav1.GetOptions{})
 	require.NoError(t, err)
-	stdout, _ := env.run(t, "diff")
+	stdout, _ := env.run(t, "upgrade-healthy")
+	assert.Equal(t, 2, strings.Count(stdout, "True"), stdout)
+	stdout, _ = env.run(t, "diff")
 	assert.Empty(t, stdout, "nothing is different yet")
 	stdout, _ = env.run(t, "upgrade")
 	assert.NotContains(t, stdout, "created")
+	stdout, stderr := env.run(t, "upgrade-done")
+	assert.Equal(t, 2, strings.Count(stdout, "condition met"), stdout)
+	assert.Contains(t, stdout, "node-1")
+	assert.NotContains(t, stderr, "stale")
 }
 
 func (env *environment) lookAround(t *testing.T) {

@@ -10,17 +10,14 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
-	"k8s.io/utils/ptr"
 
 	typed "metal-stack.io/infrastructure-apiserver/generated/clientset/versioned/typed/infrastructure/v1alpha4"
 	api "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
@@ -108,7 +105,7 @@ func (env *environment) pair() (active, standby *cluster.Program) {
 	}
 	env.Servers = alive
 	env.await("one to be active, and the other to stand by", func(context.Context) error {
-		holder := env.holder()
+		holder := env.Holder(env.t)
 		for i, p := range alive {
 			if p.Name == holder {
 				active, standby = p, alive[1-i]
@@ -117,19 +114,12 @@ func (env *environment) pair() (active, standby *cluster.Program) {
 		if active == nil {
 			return fmt.Errorf("the Lease is held by %q", holder)
 		}
-		if labels := env.labels(); labels[active.Name] != replica.ActiveValue || labels[standby.Name] != replica.StandbyValue {
+		if labels := env.ReplicaLabels(env.t); labels[active.Name] != replica.ActiveValue || labels[standby.Name] != replica.StandbyValue {
 			return fmt.Errorf("labels: %v", labels)
 		}
 		return nil
 	})
 	return active, standby
-}
-
-func (env *environment) lease() *coordinationv1.Lease {
-	env.t.Helper()
-	lease, err := env.Client().CoordinationV1().Leases(cluster.Namespace).Get(env.context(), cluster.APIServer, metav1.GetOptions{})
-	require.NoError(env.t, err)
-	return lease
 }
 
 // gauge is a figure among the metrics of a server.
@@ -146,20 +136,6 @@ func (env *environment) gauge(p *cluster.Program, name string) string {
 	return ""
 }
 
-func (env *environment) holder() string { return ptr.Deref(env.lease().Spec.HolderIdentity, "") }
-
-// labels are those by which the Service finds the active server, by Pod.
-func (env *environment) labels() map[string]string {
-	env.t.Helper()
-	pods, err := env.Client().CoreV1().Pods(cluster.Namespace).List(env.context(), metav1.ListOptions{LabelSelector: replica.ActiveLabel})
-	require.NoError(env.t, err)
-	labels := map[string]string{}
-	for _, pod := range pods.Items {
-		labels[pod.Name] = pod.Labels[replica.ActiveLabel]
-	}
-	return labels
-}
-
 // await waits until ask succeeds.
 func (env *environment) await(what string, ask func(context.Context) error) {
 	env.t.Helper()
@@ -169,12 +145,7 @@ func (env *environment) await(what string, ask func(context.Context) error) {
 // awaitActive waits until a server holds the Lease and the Service leads to it.
 func (env *environment) awaitActive(p *cluster.Program) {
 	env.t.Helper()
-	env.await(p.Name+" to become the active server", func(context.Context) error {
-		if holder, label := env.holder(), env.labels()[p.Name]; holder != p.Name || label != replica.ActiveValue {
-			return fmt.Errorf("the Lease is held by %q, and its label is %q", holder, label)
-		}
-		return nil
-	})
+	env.AwaitActive(env.t, p)
 }
 
 // allocate begins an allocation through the kube-apiserver.
@@ -245,13 +216,6 @@ func (env *environment) writes() (n int) {
 	for _, endpoint := range []string{"machine-allocate", "firewall-allocate", "network-allocate", "ip-allocate", "ip-allocate-specific", "machine-free", "network-free", "ip-free"} {
 		n += env.Metal.Sim.CallsOf(endpoint)
 	}
-	return n
-}
-
-func revisionOf(t testing.TB, version string) uint64 {
-	t.Helper()
-	n, err := strconv.ParseUint(version, 10, 64)
-	require.NoError(t, err)
 	return n
 }
 

@@ -17,6 +17,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
+	"metal-stack.io/infrastructure-apiserver/test/framework/traffic"
 )
 
 // TestReplicas takes one server after the other away. The rules share a control
@@ -82,18 +83,18 @@ func standbyAnswers503(env *environment) {
 // a client would not repeat.
 func stopUnderLoadFailsOnlyRetriedRequests(env *environment) {
 	active, standby := env.pair()
-	l := env.load(3, 2, 2)
-	l.awaitWrites(20)
+	l := traffic.Start(env.t, env.Cluster, traffic.Options{Namespace: team, Writers: 3, Readers: 2, Watchers: 2})
+	l.AwaitWrites(20)
 	began := time.Now()
 	active.Terminate(env.t)
 	<-active.Ended()
 	env.t.Logf("the active server ended after %s", time.Since(began).Round(time.Millisecond))
 	active.Pod.Delete(env.t)
-	l.awaitWrites(20)
-	l.rest()
+	l.AwaitWrites(20)
+	l.Stop()
 	assert.Equal(env.t, 0, active.ExitCode())
 	env.awaitActive(standby)
-	l.requireUnharmed()
+	l.RequireUnharmed()
 }
 
 func stopWaitsForAllocation(env *environment) {
@@ -125,7 +126,7 @@ func killStandbyFinishesAllocation(env *environment) {
 	require.Error(env.t, <-answer)
 
 	env.awaitActive(standby)
-	took := env.lease().Spec.AcquireTime.Sub(killed)
+	took := env.Lease(env.t).Spec.AcquireTime.Sub(killed)
 	env.t.Logf("the Lease was taken %s after the kill, and the Service led there %s after it", took.Round(time.Millisecond), time.Since(killed).Round(time.Millisecond))
 	assert.Less(env.t, took, leaseDuration+grace)
 	env.AwaitAvailable(env.t)
@@ -202,7 +203,7 @@ func pausedServerWritesNothingAfterLeaseExpiry(env *environment) {
 	}
 	assert.Equal(env.t, records, env.records(), "a record was written")
 	assert.Equal(env.t, writes, env.writes(), "metal was changed")
-	assert.Equal(env.t, standby.Name, env.holder(), "it gave its successor's Lease back")
+	assert.Equal(env.t, standby.Name, env.Holder(env.t), "it gave its successor's Lease back")
 	env.requireAllocatedOnce(claim)
 	active.Pod.Delete(env.t)
 }

@@ -76,6 +76,9 @@ type Options struct {
 	Overlay string
 	// Installed says that the installation is there already, by other means.
 	Installed bool
+	// Program is the file of the program that a Deployment's image stands for; by
+	// default that of the present source, whatever the image.
+	Program func(t testing.TB, name, image string) string
 }
 
 // Cluster is a management cluster in which the server is installed.
@@ -95,9 +98,12 @@ type Cluster struct {
 // every program is ready, and the API is available if there is a server.
 func Start(t testing.TB, opts Options) *Cluster {
 	t.Helper()
-	// On a busy machine a build takes longer than a request may.
-	for _, name := range []string{APIServer, Manager} {
-		Binary(t, name)
+	if opts.Program == nil {
+		opts.Program = func(t testing.TB, name, _ string) string { return Binary(t, name) }
+		// On a busy machine a build takes longer than a request may.
+		for _, name := range []string{APIServer, Manager} {
+			Binary(t, name)
+		}
 	}
 	if opts.ControlPlane == nil {
 		opts.ControlPlane = controlplane.Start(t)

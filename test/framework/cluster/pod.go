@@ -23,7 +23,7 @@ import (
 func (c *Cluster) StartServer(t testing.TB) *Program {
 	t.Helper()
 	return c.Run(t, Deployment{
-		Namespace: Namespace, Name: APIServer, Path: Binary(t, APIServer), Port: "https", Scheme: "https",
+		Namespace: Namespace, Name: APIServer, Port: "https", Scheme: "https",
 		Args: func(p *Program) []string {
 			return append([]string{
 				"--kubeconfig=" + c.Kubeconfig(p.Account),
@@ -40,7 +40,7 @@ func (c *Cluster) StartServer(t testing.TB) *Program {
 func (c *Cluster) StartControllerManager(t testing.TB) *Program {
 	t.Helper()
 	return c.Run(t, Deployment{
-		Namespace: Namespace, Name: Manager, Path: Binary(t, Manager), Port: "health", Scheme: "http", Env: c.opts.ManagerEnv,
+		Namespace: Namespace, Name: Manager, Port: "health", Scheme: "http", Env: c.opts.ManagerEnv,
 		Args: func(p *Program) []string {
 			return append([]string{
 				"--kubeconfig=" + c.Kubeconfig(p.Account),
@@ -55,7 +55,7 @@ func (c *Cluster) StartControllerManager(t testing.TB) *Program {
 // Deployment is one whose Pod's only container is run as a process.
 type Deployment struct {
 	Namespace, Name string
-	// Path is the program.
+	// Path is the program; empty for the one that Options.Program says.
 	Path string
 	// Port is the name of the container's port at which /readyz is answered,
 	// and Scheme is http or https.
@@ -79,6 +79,9 @@ func (c *Cluster) Run(t testing.TB, d Deployment) *Program {
 	pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
 	pod.Namespace, pod.Name = d.Namespace, d.Name+"-"+rand.String(5)
 	container := &pod.Spec.Containers[0]
+	if d.Path == "" {
+		d.Path = c.opts.Program(t, d.Name, container.Image)
+	}
 
 	dir, err := os.MkdirTemp(c.Dir(), "test-")
 	require.NoError(t, err)
