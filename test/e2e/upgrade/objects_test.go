@@ -74,7 +74,11 @@ func (env *environment) machine(name string) *api.MetalStackMachine {
 	return objects.Machine(name, objects.InDefaultPartition, objects.OfCluster(clusterName))
 }
 
-// settle waits until all of a team's metal runs.
+func hasMachine(resource string) bool {
+	return resource == "metalstackmachines" || resource == "metalstackfirewalls"
+}
+
+// settle waits until all of a team's metal runs, and the records say so.
 func (env *environment) settle(team cluster.Team) {
 	env.t.Helper()
 	env.eventually(func(ctx context.Context) error {
@@ -90,6 +94,9 @@ func (env *environment) settle(team cluster.Team) {
 				object := &list.Items[i]
 				if status, found := readyOf(object)["status"]; found && status != string(metav1.ConditionTrue) {
 					return fmt.Errorf("%s %s/%s: %v", resource, team.Namespace, object.GetName(), readyOf(object))
+				}
+				if provisioned, found, _ := unstructured.NestedBool(object.Object, "status", "initialization", "provisioned"); hasMachine(resource) && !(found && provisioned) {
+					return fmt.Errorf("%s %s/%s: not provisioned", resource, team.Namespace, object.GetName())
 				}
 			}
 		}
