@@ -22,6 +22,8 @@ K8S_LDFLAGS := -s -w $(foreach package,k8s.io/component-base/version k8s.io/clie
 REGISTRY   ?= ghcr.io/metal-stack
 TAG        ?= $(VERSION)
 PUSH       ?=
+# The release workflow has none: it makes no rehearsals.
+RELEASE_FLAGS ?= --rehearse
 # When images say that they were created: the time of the commit, so that it is the same for each who builds it.
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
 PKG        ?= ./...
@@ -120,9 +122,8 @@ images: $(BIN)/release ## Container images of the three programs, without a cont
 	@echo "building images $(TAG) for linux/amd64 and linux/arm64 (with cold caches: some minutes)"
 	@SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(BIN)/release images --tag $(TAG) --commit $(COMMIT) --output $(DIST) --registry $(REGISTRY) $(if $(PUSH),--push)
 
-release: $(BIN)/release ## What kubectl, clusterctl and krew take from a release, into dist/: make release TAG=v0.1.0
-	$(BIN)/release manifests --tag $(TAG) --output $(DIST) --registry $(REGISTRY)
-	$(BIN)/release plugin --tag $(TAG) --output $(DIST) --commit '$(COMMIT)'
+release: $(BIN)/release ## A whole release, into dist/TAG; from another commit than the tag's, a rehearsal of it: make release TAG=v0.1.0
+	@$(BIN)/release all --tag $(TAG) --output $(DIST) --registry $(REGISTRY) $(RELEASE_FLAGS)
 
 clean: ## Remove what was built and what `make run` left
 	rm -rf $(BIN) $(DIST) .run .cache

@@ -64,9 +64,12 @@ func newCommand() *cobra.Command {
 		newImagesCommand(&o),
 		newManifestsCommand(&o),
 		newPluginCommand(&o),
+		newSBOMCommand(&o),
 		newNotesCommand(&o),
 		newChangelogCommand(&o),
 		newChecksumsCommand(&o),
+		newAllCommand(&o),
+		newPushCommand(&o),
 	)
 	return command
 }

@@ -114,8 +114,8 @@ func entry(platform build.Platform, stamp build.Stamp, content []byte) index.Pla
 		Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"os": platform.OS, "arch": platform.Arch}},
 		URI:      downloads + "/" + stamp.Version + "/" + Archive(platform),
 		Sha256:   hex.EncodeToString(sum[:]),
-		Bin:      executable(platform),
-		Files:    []index.FileOperation{{From: executable(platform), To: "."}, {From: "LICENSE", To: "."}},
+		Bin:      Executable(platform),
+		Files:    []index.FileOperation{{From: Executable(platform), To: "."}, {From: "LICENSE", To: "."}},
 	}
 }
 
@@ -132,7 +132,8 @@ func readTemplate(file string) (*index.Plugin, error) {
 	return &manifest, nil
 }
 
-func executable(platform build.Platform) string {
+// Executable returns the name of the program in the archive of a platform.
+func Executable(platform build.Platform) string {
 	if platform.OS == "windows" {
 		return Program + ".exe"
 	}

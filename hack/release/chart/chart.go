@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package chart packages the Helm chart as `helm package` does, and as the same bytes
+// each time.
+package chart
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"metal-stack.io/infrastructure-apiserver/hack/release/archive"
+)
+
+// Name is the chart's.
+const Name = "metalstack-apiserver"
+
+// Directory is where the chart is in the repository.
+const Directory = "artifacts/charts/" + Name
+
+// registry is what values.yaml has.
+const registry = "ghcr.io/metal-stack"
+
+// File returns the name of the package of a release: a chart has a version without v.
+func File(tag string) string { return Name + "-" + strings.TrimPrefix(tag, "v") + ".tgz" }
+
+// Write packages the chart of the repository in source into directory, which exists,
+// with the version and the images of a release.
+func Write(source, directory, tag, images string) error {
+	root := filepath.Join(source, filepath.FromSlash(Directory))
+	var files []archive.File
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		relative, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		if !entry.Type().IsRegular() {
+			return fmt.Errorf("%s is not a regular file", path)
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		files = append(files, archive.File{Name: Name + "/" + filepath.ToSlash(relative), Content: content})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for file, lines := range map[string]map[string]string{
+		"Chart.yaml":  {"version: 0.0.0-devel": "version: " + strings.TrimPrefix(tag, "v"), "appVersion: latest": "appVersion: " + tag},
+		"values.yaml": {"  registry: " + registry: "  registry: " + images},
+	} {
+		if err := replace(files, file, lines); err != nil {
+			return err
+		}
+	}
+	var out bytes.Buffer
+	if err := archive.Write(&out, files); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(directory, File(tag)), out.Bytes(), 0o644)
+}
+
+// replace replaces lines of a file of the chart, each of which must be there once.
+func replace(files []archive.File, name string, lines map[string]string) error {
+	i := slices.IndexFunc(files, func(f archive.File) bool { return f.Name == Name+"/"+name })
+	if i < 0 {
+		return fmt.Errorf("%s has no %s", Directory, name)
+	}
+	for old, line := range lines {
+		pattern := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(old) + `$`)
+		if found := len(pattern.FindAll(files[i].Content, -1)); found != 1 {
+			return fmt.Errorf("%s/%s has the line %q %d times, and has to have it once, for a release to replace it", Directory, name, old, found)
+		}
+		files[i].Content = pattern.ReplaceAllLiteral(files[i].Content, []byte(line))
+	}
+	return nil
+}

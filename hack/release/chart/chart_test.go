@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chart
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"sigs.k8s.io/yaml"
+)
+
+// repository returns one with a chart of these files.
+func repository(t *testing.T, files map[string]string) string {
+	t.Helper()
+	source := t.TempDir()
+	for name, content := range files {
+		file := filepath.Join(source, Directory, name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
+		require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
+	}
+	return source
+}
+
+func unpack(t *testing.T, file string) map[string]string {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	require.NoError(t, err)
+	compressed, err := gzip.NewReader(bytes.NewReader(content))
+	require.NoError(t, err)
+	files := map[string]string{}
+	for reader := tar.NewReader(compressed); ; {
+		header, err := reader.Next()
+		if err == io.EOF {
+			return files
+		}
+		require.NoError(t, err)
+		text, err := io.ReadAll(reader)
+		require.NoError(t, err)
+		files[header.Name] = string(text)
+	}
+}
+
+func TestWrite_HasVersionAndImagesOfTheRelease(t *testing.T) {
+	t.Parallel()
+	source := repository(t, map[string]string{
+		"Chart.yaml":            "apiVersion: v2\nname: metalstack-apiserver\nversion: 0.0.0-devel\nappVersion: latest\n",
+		"values.yaml":           "image:\n  registry: ghcr.io/metal-stack\n",
+		"templates/a.yaml":      "a: {}\n",
+		".helmignore":           "",
+		"README.md":             "# version: 0.0.0-devel\n",
+		"templates/generated/b": "",
+	})
+	directory := t.TempDir()
+	require.NoError(t, Write(source, directory, "v0.1.0-rc.1", "registry.example:5000/metal"))
+	files := unpack(t, filepath.Join(directory, "metalstack-apiserver-0.1.0-rc.1.tgz"))
+	assert.Len(t, files, 6)
+	var chart map[string]string
+	require.NoError(t, yaml.Unmarshal([]byte(files["metalstack-apiserver/Chart.yaml"]), &chart))
+	assert.Equal(t, map[string]string{"apiVersion": "v2", "name": Name, "version": "0.1.0-rc.1", "appVersion": "v0.1.0-rc.1"}, chart)
+	assert.Equal(t, "image:\n  registry: registry.example:5000/metal\n", files["metalstack-apiserver/values.yaml"])
+
+	first, err := os.ReadFile(filepath.Join(directory, File("v0.1.0-rc.1")))
+	require.NoError(t, err)
+	require.NoError(t, Write(source, directory, "v0.1.0-rc.1", "registry.example:5000/metal"))
+	second, err := os.ReadFile(filepath.Join(directory, File("v0.1.0-rc.1")))
+	require.NoError(t, err)
+	assert.Equal(t, first, second)
+}
+
+func TestWrite_PackagesTheChartOfThisRepository(t *testing.T) {
+	t.Parallel()
+	directory := t.TempDir()
+	require.NoError(t, Write("../../..", directory, "v0.1.0", "ghcr.io/metal-stack"))
+	files := unpack(t, filepath.Join(directory, "metalstack-apiserver-0.1.0.tgz"))
+	assert.Contains(t, files["metalstack-apiserver/Chart.yaml"], "\nversion: 0.1.0\nappVersion: v0.1.0\n")
+	for _, name := range []string{"values.yaml", "values.schema.json", "templates/apiserver.yaml", "templates/NOTES.txt"} {
+		assert.NotEmpty(t, files["metalstack-apiserver/"+name], name)
+	}
+}
+
+func TestWrite_RefusesChartWithoutItsLines(t *testing.T) {
+	t.Parallel()
+	const whole, values = "version: 0.0.0-devel\nappVersion: latest\n", "  registry: ghcr.io/metal-stack\n"
+	for message, files := range map[string]map[string]string{
+		"no Chart.yaml":                                {"values.yaml": values},
+		`the line "appVersion: latest" 0 times`:        {"Chart.yaml": "version: 0.0.0-devel\n", "values.yaml": values},
+		`"  registry: ghcr.io/metal-stack" 2 times`:    {"Chart.yaml": whole, "values.yaml": values + values},
+		`the line "version: 0.0.0-devel" 0 times, and`: {"Chart.yaml": "version: 1.0.0\nappVersion: latest\n", "values.yaml": values},
+	} {
+		assert.ErrorContains(t, Write(repository(t, files), t.TempDir(), "v0.1.0", "r.example"), message)
+	}
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"github.com/rhysd/actionlint"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"sigs.k8s.io/yaml"
+)
+
+func TestWorkflows_AreWhatGitHubTakes(t *testing.T) {
+	t.Parallel()
+	workflows, err := filepath.Glob("../../.github/workflows/*.yaml")
+	require.NoError(t, err)
+	require.Len(t, workflows, 2)
+	linter, err := actionlint.NewLinter(io.Discard, &actionlint.LinterOptions{})
+	require.NoError(t, err)
+	found, err := linter.LintFiles(workflows, nil)
+	require.NoError(t, err)
+	assert.Empty(t, found)
+}
+
+// The job that builds runs code of all modules: it must not be able to publish or sign.
+func TestReleaseWorkflow_BuildsWithoutRights(t *testing.T) {
+	t.Parallel()
+	content, err := os.ReadFile("../../.github/workflows/release.yaml")
+	require.NoError(t, err)
+	var workflow struct {
+		Permissions map[string]string
+		Jobs        map[string]struct {
+			Permissions map[string]string
+			Needs       []string
+			Steps       []struct{ Run string }
+		}
+	}
+	require.NoError(t, yaml.Unmarshal(content, &workflow))
+	assert.Empty(t, workflow.Permissions)
+	assert.Equal(t, map[string]string{"contents": "read"}, workflow.Jobs["test"].Permissions)
+	assert.Equal(t, map[string]string{"contents": "read"}, workflow.Jobs["build"].Permissions)
+	assert.Equal(t, []string{"test", "build"}, workflow.Jobs["publish"].Needs)
+	for name, job := range workflow.Jobs {
+		for _, step := range job.Steps {
+			assert.NotRegexp(t, regexp.MustCompile(`\$\{\{`), step.Run, "%s: a tag's name is no part of a script, but in its environment", name)
+		}
+	}
+}
