@@ -69,7 +69,8 @@ func newAllCommand(o *options) *cobra.Command {
 	return command
 }
 
-// prepare fills in what comes from the checkout, and returns what makes of the release a
+// prepare checks what it can before anything is built, fills in what comes from the
+// checkout, and returns what makes of the release a
 // rehearsal. Without rehearse that is an error.
 func prepare(ctx context.Context, o *options, rehearse bool) ([]string, error) {
 	state, err := checkout.Read(ctx, o.source)
@@ -79,6 +80,13 @@ func prepare(ctx context.Context, o *options, rehearse bool) ([]string, error) {
 	differences := state.Differences(o.stamp.Version)
 	if len(differences) > 0 && !rehearse {
 		return nil, fmt.Errorf("%s: commit all changes and tag the commit, or rehearse with --rehearse", strings.Join(differences, "; "))
+	}
+	// What a release would fail of after minutes.
+	if err := manifests.CheckVersion(o.source, o.stamp.Version); err != nil {
+		return nil, err
+	}
+	if _, err := releaseNotes(o, rehearse); err != nil {
+		return nil, err
 	}
 	o.stamp.Commit = state.Commit
 	if len(state.Changed) > 0 {

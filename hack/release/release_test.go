@@ -163,6 +163,7 @@ func TestAll_RefusesWhatIsNoRelease(t *testing.T) {
 	for message, args := range map[string][]string{
 		"v0.99.0 is not a tag of HEAD":      {"--tag", "v0.99.0"},
 		"rehearse with --rehearse":          {"--tag", "v0.99.0"},
+		"no releaseSeries for v47.11":       {"--tag", "v47.11.0", "--rehearse"},
 		"--tag: invalid version \"latest\"": {"--tag", "latest"},
 		"--platforms: unsupported platform": {"--tag", "v0.1.0", "--platforms", "plan9/386"},
 		"--registry: invalid registry":      {"--tag", "v0.1.0", "--registry", "metal-stack"},

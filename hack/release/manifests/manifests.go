@@ -85,7 +85,7 @@ var assembled = []struct {
 // which exists, and returns the names of the files.
 func Write(source, directory string, images Images) ([]string, error) {
 	artifacts := filepath.Join(source, "artifacts")
-	if err := checkSeries(filepath.Join(artifacts, "clusterctl", "metadata.yaml"), images.Tag); err != nil {
+	if err := CheckVersion(source, images.Tag); err != nil {
 		return nil, err
 	}
 	files, err := inMemory(artifacts)
@@ -194,9 +194,10 @@ func render(files filesys.FileSystem, base string, components []string, images I
 	return content, nil
 }
 
-// checkSeries returns an error unless metadata.yaml knows the series of a version:
-// clusterctl would refuse the release.
-func checkSeries(file, version string) error {
+// CheckVersion returns an error unless metadata.yaml of the repository in source knows
+// the series of a version: clusterctl would refuse the release.
+func CheckVersion(source, version string) error {
+	file := filepath.Join(source, "artifacts", "clusterctl", "metadata.yaml")
 	content, err := os.ReadFile(file)
 	if err != nil {
 		return err
