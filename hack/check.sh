@@ -16,7 +16,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # The packages that take longest, which go test starts first.
 longest=(test/e2e/capi test/robustness/faults pkg/metal/observation test/robustness/outage test/performance/load pkg/controller
   pkg/apiserver/testserver test/e2e/tenancy hack/run test/e2e/upgrade test/e2e/replicas test/e2e/operations test/e2e/kubectl test/e2e/ledger
-  test/e2e/contract test/e2e/garbagecollection test/e2e/api test/e2e/deploy pkg/apiserver pkg/allocation pkg/storage test/robustness/floods)
+  test/e2e/contract test/e2e/chart test/e2e/garbagecollection test/e2e/api test/e2e/deploy pkg/apiserver pkg/allocation pkg/storage test/robustness/floods)
 
 # All files of the tree that match a pattern, tracked or about to be.
 files() { git ls-files --cached --others --exclude-standard -- "$@" | sort -u | while read -r f; do [[ -f $f ]] && echo "$f"; done; }

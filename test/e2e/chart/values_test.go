@@ -102,6 +102,31 @@ func TestValues_TakeEffect(t *testing.T) {
 	assert.Equal(t, "other", pod.Containers[0].Env[0].ValueFrom.SecretKeyRef.Name)
 }
 
+// TestValues_StayValues: none of them can add a flag or a field.
+func TestValues_StayValues(t *testing.T) {
+	t.Parallel()
+	text := "north\n        - --standalone\n      hostNetwork: true # \"{{ fail \\\"x\\\" }}"
+	quoted, err := json.Marshal(text)
+	require.NoError(t, err)
+	values := fmt.Sprintf(`apiServer={"region":%[1]s,"priorityClassName":%[1]s,"nodeSelector":{"a":%[1]s}}`, quoted)
+	objects := index(t, render(t, "metal", "--set-json="+values))
+	pod := get[appsv1.Deployment](t, objects, "Deployment/metal/"+cluster.APIServer).Spec.Template.Spec
+	assert.Equal(t, "--region="+text, pod.Containers[0].Args[3])
+	assert.Len(t, pod.Containers[0].Args, 4)
+	assert.Equal(t, text, pod.PriorityClassName)
+	assert.Equal(t, map[string]string{"a": text}, pod.NodeSelector)
+	assert.False(t, pod.HostNetwork)
+}
+
+// TestNotes_HaveNoSecret: Helm prints them after each installation and upgrade.
+func TestNotes_HaveNoSecret(t *testing.T) {
+	t.Parallel()
+	stdout, stderr, err := run(command(t, "", "helm", "install", "any-name", chart(), "--namespace", "metal", "--dry-run=client", "--hide-secret", "--values=testdata/all.yaml"))
+	require.NoError(t, err, stderr)
+	assert.Contains(t, stdout, "is installed in the namespace metal")
+	assert.NotContains(t, stdout+stderr, "the-key")
+}
+
 // TestValues_BadOnesAreRefused: and the message names the value.
 func TestValues_BadOnesAreRefused(t *testing.T) {
 	t.Parallel()
