@@ -28,7 +28,7 @@ const (
 
 // Options are what a Backend is made of.
 type Options struct {
-	// Ledger keeps the records.
+	// Ledger keeps the records. It is guarded, unless it is already.
 	Ledger ledger.Ledger
 	// Clock defaults to the real one.
 	Clock clock.Clock
@@ -78,6 +78,7 @@ type Backend struct {
 	stop             context.CancelFunc
 	clock            clock.Clock
 	ledger           ledger.Ledger
+	guard            *ledger.Guarded // below ledger
 	fence            Fence
 	ledgerLists      ledgerLists
 	revisions        revisions
@@ -116,10 +117,12 @@ func NewBackend(ctx context.Context, opts Options) (*Backend, error) {
 	if opts.Fence == nil {
 		opts.Fence = noFence{}
 	}
-	opts.Ledger = ledger.WithFence(opts.Ledger, opts.Fence.Check)
+	guard := ledger.Guard(opts.Ledger)
+	opts.Ledger = ledger.WithFence(guard, opts.Fence.Check)
 	b := &Backend{
 		clock:            opts.Clock,
 		ledger:           opts.Ledger,
+		guard:            guard,
 		fence:            opts.Fence,
 		history:          opts.History,
 		bookmarkInterval: opts.BookmarkInterval,
@@ -145,7 +148,7 @@ func NewBackend(ctx context.Context, opts Options) (*Backend, error) {
 	}
 	b.ledgerLists.ledger = opts.Ledger
 	b.uncertain.init()
-	b.revisions.ctx, b.revisions.clock, b.revisions.ledger = b.ctx, b.clock, opts.Ledger
+	b.revisions.ctx, b.revisions.clock, b.revisions.ledger, b.revisions.check = b.ctx, b.clock, opts.Ledger, guard.Check
 	b.revisions.step = uint64(opts.reserveAhead.Microseconds())
 	b.encodings = newEncodingCache(b.ctx, b.clock)
 	registerMetrics(b)

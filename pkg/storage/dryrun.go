@@ -45,6 +45,9 @@ func isDryRunCreate(ctx context.Context) bool { return ctx.Value(dryRunCreateKey
 
 // getForWrite reads what a write would change, if it may.
 func (s *Store) getForWrite(ctx context.Context, key string, opts apistorage.GetOptions, out runtime.Object) error {
+	if err := s.backend.checkWritable(); err != nil {
+		return err
+	}
 	cur, err := s.current(ctx, key)
 	switch {
 	case err != nil:

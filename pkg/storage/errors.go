@@ -13,6 +13,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/recordformat"
 )
 
 // timeoutError is the error of a write of which the outcome is open: clients
@@ -29,7 +30,7 @@ func notWrittenError(s *Store, key string, cause error) error {
 	if errors.Is(cause, ledger.ErrTooLarge) {
 		return apierrors.NewRequestEntityTooLargeError(message)
 	}
-	if errors.Is(cause, ledger.ErrFenced) {
+	if errors.Is(cause, ledger.ErrFenced) || recordformat.IsNewer(cause) {
 		return retryLaterError(message)
 	}
 	return apierrors.NewServiceUnavailable(message)

@@ -26,6 +26,8 @@ func FuzzRecord_RoundTrips(f *testing.F) {
 		`{"expires":"2026-11-22T12:00:00.000000001+01:00","object":{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4","kind":"MetalStackFirewall"}}`,
 		`{"namespace":{"uid":"5d0f","project":"10000000-0000-4000-8000-00000000000a"},"object":{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4","kind":"MetalStackMachine","metadata":{"name":"node-1","namespace":"team-a"}}}`,
 		`{"namespace":{"uid":"<&>"},"object":{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4","kind":"MetalStackFirewall"}}`,
+		`{"format":1,"namespace":{"uid":"5d0f","project":"10000000-0000-4000-8000-00000000000a"},"object":{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4","kind":"MetalStackMachine","metadata":{"name":"node-1","namespace":"team-a"}}}`,
+		`{"format":2,"object":{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4","kind":"MetalStackFirewall"}}`, `{"format":"1","object":{}}`, `{"object":{},"format":-1}`,
 		`{"object":null}`, `{}`, `null`, ``, `{"object":{"kind":"List","apiVersion":"v1","items":[]}}`,
 	} {
 		f.Add([]byte(seed))
@@ -58,7 +60,7 @@ func FuzzRecord_RoundTrips(f *testing.F) {
 }
 
 func FuzzMark_IsARevision(f *testing.F) {
-	for _, seed := range []string{`{"reserved":1764000000000000}`, `{}`, `{"reserved":-1}`, `{"reserved":1e3}`, `{"reserved":18446744073709551615}`, `[]`, ``} {
+	for _, seed := range []string{`{"reserved":1764000000000000}`, `{"format":1,"writtenBy":"v0.1.0","reserved":1764000000000000}`, `{"format":2,"reserved":1}`, `{}`, `{"reserved":-1}`, `{"reserved":1e3}`, `{"reserved":18446744073709551615}`, `[]`, ``} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, value []byte) {

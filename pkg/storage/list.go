@@ -50,6 +50,9 @@ func (s *Store) GetList(ctx context.Context, key string, opts apistorage.ListOpt
 	if err != nil {
 		return err
 	}
+	if err := s.checkAllShown(key, t); err != nil {
+		return err
+	}
 	p := page{prefix: key, start: continueKey, limit: opts.Predicate.Limit, items: items, listing: listingOf(ctx), encodings: s.backend.encodings, filter: s.namespaceFilter(ctx).memoized(), recordsOnly: s.leavesOutDiscovered(ctx)}
 	if key == s.prefix && p.start == "" && p.limit == 0 && opts.Predicate.Empty() && p.filter.visible == nil {
 		p.grow(t.Len())

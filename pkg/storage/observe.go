@@ -16,7 +16,7 @@ import (
 // revision. The caller must hold no lock that a Projector takes.
 //
 // While no revision can be reserved in the ledger it waits, until the backend
-// stops. Before the start it only remembers that there is such metal.
+// stops. After a record of a newer format was met it changes nothing. Before the start it only remembers that there is such metal.
 func (b *Backend) MetalChanged(refs []metal.Ref) {
 	for _, ref := range refs {
 		if !b.awaitReserved() {
@@ -127,7 +127,7 @@ func (b *Backend) awaitReserved() bool {
 	if !b.started.Load() {
 		return true // none is needed
 	}
-	for b.checkServing() == nil {
+	for b.checkServing() == nil && b.checkWritable() == nil {
 		err := b.revisions.ensureReserved(b.ctx)
 		if err == nil {
 			return true

@@ -84,12 +84,13 @@ func (b *Backend) CompleteOrigins(ctx context.Context) error {
 	b.mu.Lock()
 	stores := b.stores
 	b.mu.Unlock()
-	if b.checkServing() != nil {
+	mayWrite := func() bool { return b.checkServing() == nil && b.checkWritable() == nil }
+	if !mayWrite() {
 		return nil
 	}
 	for _, s := range stores {
 		for _, key := range s.incomplete() {
-			if b.checkServing() != nil {
+			if !mayWrite() {
 				return nil
 			}
 			if err := s.completeOrigin(ctx, key); err != nil {

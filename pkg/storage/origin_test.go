@@ -55,7 +55,7 @@ func says(t *testing.T, l ledger.Ledger, name, uid string) bool {
 	if r == nil {
 		t.Fatalf("%s has no record", name)
 	}
-	return strings.HasPrefix(string(r.Value), `{"namespace":{"uid":"`+uid+`","project":"`+project+`"},"object":{`)
+	return strings.HasPrefix(string(r.Value), `{"format":1,"namespace":{"uid":"`+uid+`","project":"`+project+`"},"object":{`)
 }
 
 func TestOrigin_RecordSaysOfWhichNamespaceItIs(t *testing.T) {
@@ -68,7 +68,7 @@ func TestOrigin_RecordSaysOfWhichNamespaceItIs(t *testing.T) {
 		t.Errorf("the record is %s", recordOf(t, l, "pods/team-a/node-1").Value)
 	}
 	create(t, s, pod("team-b", "node-1"))
-	if r := recordOf(t, l, "pods/team-b/node-1"); !strings.HasPrefix(string(r.Value), `{"object":{`) {
+	if r := recordOf(t, l, "pods/team-b/node-1"); !strings.HasPrefix(string(r.Value), `{"format":1,"object":{`) {
 		t.Errorf("the record of a namespace that is not bound is %s", r.Value)
 	}
 	want := []Origin{{"u1", project}}

@@ -54,6 +54,9 @@ func (s *Store) Get(ctx context.Context, key string, opts apistorage.GetOptions,
 		return err
 	}
 	e := s.view.get(key)
+	if err := s.checkShown(key, e); err != nil {
+		return err
+	}
 	switch {
 	case e != nil && !s.isHidden(ctx, key) && (e.rec != nil || !s.leavesOutDiscovered(ctx)):
 		if l := listingOf(ctx); l != nil {

@@ -15,6 +15,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/recordformat"
 )
 
 // record is the Kubernetes half of an object, as the ledger has it. It is
@@ -31,7 +32,8 @@ type record struct {
 	needsRewrite bool
 }
 
-// envelope is the value of a record in the ledger.
+// envelope is the value of a record in the ledger. Its first field is the format, which
+// pkg/recordformat reads.
 type envelope struct {
 	// Expires is set for objects that were written with a time to live.
 	Expires *time.Time `json:"expires,omitempty"`
@@ -82,7 +84,8 @@ func encodeEnvelope(data []byte, expires time.Time, origin Origin) ([]byte, erro
 	}
 	var value bytes.Buffer
 	value.Grow(len(data) + 192)
-	value.WriteByte('{')
+	value.WriteString(recordformat.Prefix())
+	value.WriteByte(',')
 	if !expires.IsZero() {
 		fmt.Fprintf(&value, `"expires":%q,`, expires.UTC().Format(time.RFC3339Nano))
 	}
@@ -103,6 +106,9 @@ func encodeEnvelope(data []byte, expires time.Time, origin Origin) ([]byte, erro
 
 // decode reads a record of the ledger.
 func (s *Store) decode(r ledger.Record) (*record, error) {
+	if err := recordformat.Check(r.Value); err != nil {
+		return nil, fmt.Errorf("invalid record %s: %w", r.Key, err)
+	}
 	var e envelope
 	if err := json.Unmarshal(r.Value, &e); err != nil {
 		return nil, fmt.Errorf("invalid record %s: %w", r.Key, err)

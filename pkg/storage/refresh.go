@@ -72,6 +72,10 @@ func (s *Store) awaitObserved(ctx context.Context, r readOf) error {
 	if f == nil || !r.consistent && s.kind == "" || s.leavesOutDiscovered(ctx) {
 		return nil
 	}
+	if err := s.backend.guard.Check(); err != nil {
+		warning.Add(ctx, "%s: stale: %v", s.resource.Resource, err)
+		return nil
+	}
 	scope := s.scope(r)
 	mayBeUnknown := s.mayBeUnknown(ctx, r)
 	if !r.consistent && (!mayBeUnknown || f.Known(scope)) {

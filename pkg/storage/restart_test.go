@@ -56,7 +56,7 @@ func TestRecord_IsReadableJSON(t *testing.T) {
 	w.observe("m1", installing)
 	create(t, w.pods, managed("node-1", "m1", "a1"))
 	value := string(recordOf(t, l, "pods/team-a/node-1").Value)
-	for _, want := range []string{`{"object":{"kind":"Pod","apiVersion":"example.apiserver.k8s.io/v1","metadata":{"name":"node-1"`, `"nodeName":"m1/a1"`} {
+	for _, want := range []string{`{"format":1,"object":{"kind":"Pod","apiVersion":"example.apiserver.k8s.io/v1","metadata":{"name":"node-1"`, `"nodeName":"m1/a1"`} {
 		if !strings.Contains(value, want) {
 			t.Errorf("%s does not contain %s", value, want)
 		}

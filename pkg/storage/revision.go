@@ -16,6 +16,8 @@ import (
 	"k8s.io/utils/clock"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+	"metal-stack.io/infrastructure-apiserver/pkg/recordformat"
+	"metal-stack.io/infrastructure-apiserver/pkg/version"
 )
 
 const (
@@ -37,6 +39,10 @@ const (
 
 // mark is the value of the record at markKey.
 type mark struct {
+	// Format is that of the record, and WrittenBy the version of the server, for those
+	// that read no such format.
+	Format    int    `json:"format"`
+	WrittenBy string `json:"writtenBy,omitempty"`
 	// Reserved is the highest revision that may have been issued.
 	Reserved uint64 `json:"reserved"`
 }
@@ -49,6 +55,8 @@ type revisions struct {
 	ctx    context.Context // ends reservations
 	clock  clock.Clock
 	ledger ledger.Ledger
+	// check returns an error if nothing is written any more; nil: it never does.
+	check  func() error
 	step   uint64
 	last   atomic.Uint64 // issued last
 
@@ -85,7 +93,9 @@ func readMark(list map[string]ledger.Record) (m mark, version string, err error)
 	if !found {
 		return mark{}, "", nil
 	}
-	err = json.Unmarshal(record.Value, &m)
+	if err = recordformat.Check(record.Value); err == nil {
+		err = json.Unmarshal(record.Value, &m)
+	}
 	if err == nil && m.Reserved >= maxRevision {
 		err = fmt.Errorf("reserved: %d is beyond the integers that JSON readers keep exactly", m.Reserved)
 	}
@@ -95,15 +105,15 @@ func readMark(list map[string]ledger.Record) (m mark, version string, err error)
 	return m, record.Version, nil
 }
 
-func (r *revisions) write(ctx context.Context, version string, ceiling uint64) (string, error) {
-	value, err := json.Marshal(mark{Reserved: ceiling})
+func (r *revisions) write(ctx context.Context, previous string, ceiling uint64) (string, error) {
+	value, err := json.Marshal(mark{Format: recordformat.Written, WrittenBy: version.Get().Version, Reserved: ceiling})
 	if err != nil {
 		return "", err
 	}
-	if version == "" {
+	if previous == "" {
 		return r.ledger.Create(ctx, markKey, value)
 	}
-	return r.ledger.Update(ctx, markKey, version, value)
+	return r.ledger.Update(ctx, markKey, previous, value)
 }
 
 // now is the clock on the scale of revisions, or 0 if it shows nonsense.
@@ -134,6 +144,11 @@ func (r *revisions) next() uint64 {
 // ensureReserved returns when plenty of revisions are left, and starts to reserve more
 // in time. It returns an error if none can be had.
 func (r *revisions) ensureReserved(ctx context.Context) error {
+	if r.check != nil {
+		if err := r.check(); err != nil {
+			return retryLaterError(err.Error())
+		}
+	}
 	if r.hasEnough() {
 		return nil
 	}

@@ -161,6 +161,9 @@ func (b *Backend) resolveUncertainWrites() {
 		case <-b.ctx.Done():
 			timer.Stop()
 			return
+		case <-b.guard.Met(): // they stay uncertain
+			timer.Stop()
+			return
 		}
 		pause = min(2*pause, resolveBackoffMax)
 		for _, p := range b.uncertain.keys() {

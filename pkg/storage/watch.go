@@ -58,6 +58,9 @@ func (w *watcher) start(revision uint64, opts apistorage.ListOptions) error {
 	}
 	if fromNow {
 		w.initial, w.revision, w.position = s.view.current(&s.backend.revisions)
+		if err := s.checkAllShown(w.key, w.initial); err != nil {
+			return err
+		}
 		if refused {
 			w.initial = nil
 		}

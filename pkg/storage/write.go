@@ -20,7 +20,7 @@ var errRecordChanged = errors.New("record changed")
 
 // Create implements storage.Interface.
 func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object, ttl uint64) error {
-	key, err := s.prepareRequest(key, false)
+	key, err := s.prepareWrite(key)
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object,
 // needed: the current one is at hand, and the ledger refuses the write if it is not
 // current after all.
 func (s *Store) GuaranteedUpdate(ctx context.Context, key string, destination runtime.Object, ignoreNotFound bool, preconditions *apistorage.Preconditions, tryUpdate apistorage.UpdateFunc, _ runtime.Object) error {
-	key, err := s.prepareRequest(key, false)
+	key, err := s.prepareWrite(key)
 	if err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func (s *Store) current(ctx context.Context, key string) (*entry, error) {
 
 // Delete implements storage.Interface.
 func (s *Store) Delete(ctx context.Context, key string, out runtime.Object, preconditions *apistorage.Preconditions, validateDeletion apistorage.ValidateObjectFunc, _ runtime.Object, _ apistorage.DeleteOptions) error {
-	key, err := s.prepareRequest(key, false)
+	key, err := s.prepareWrite(key)
 	if err != nil {
 		return err
 	}

@@ -42,6 +42,11 @@ func newBinder(n *Namespaces, b Config, list func() []namespace, listLive func(c
 // reconcile computes the bindings that the Namespaces' labels ask for, stores them,
 // and puts them in force. It returns after how long to reconcile again.
 func (b *binder) reconcile(ctx context.Context) (again time.Duration, err error) {
+	if b.CheckFormat != nil {
+		if err := b.CheckFormat(); err != nil {
+			return 0, err
+		}
+	}
 	leads := b.active.Load()
 	if err := b.store.load(ctx); err != nil {
 		return 0, err

@@ -256,11 +256,16 @@ func startServer(t *testing.T, e *environment, objects ...runtime.Object) *runni
 	return startReplica(t, e, false, objects...)
 }
 
-func startReplica(t *testing.T, e *environment, standBy bool, objects ...runtime.Object) *runningServer {
+func newMetadataScheme(t *testing.T) *runtime.Scheme {
 	t.Helper()
 	scheme := metadatafake.NewTestScheme()
 	require.NoError(t, metav1.AddMetaToScheme(scheme))
-	c := &runningServer{environment: e, api: metadatafake.NewSimpleMetadataClient(scheme, objects...)}
+	return scheme
+}
+
+func startReplica(t *testing.T, e *environment, standBy bool, objects ...runtime.Object) *runningServer {
+	t.Helper()
+	c := &runningServer{environment: e, api: metadatafake.NewSimpleMetadataClient(newMetadataScheme(t), objects...)}
 	c.Namespaces = NewNamespaces(c.api, e, clock.RealClock{})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

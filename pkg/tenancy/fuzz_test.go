@@ -13,7 +13,7 @@ import (
 // The record of the bindings decides whose metal a namespace reaches.
 func FuzzParseRecord_BindingsAreOneToOne(f *testing.F) {
 	for _, seed := range []string{
-		`{"namespaces":{"team-a":"10000000-0000-4000-8000-00000000000a"}}`, `{"namespaces":{}}`, `{}`, `null`, ``,
+		`{"namespaces":{"team-a":"10000000-0000-4000-8000-00000000000a"}}`, `{"namespaces":{}}`, `{"format":1,"namespaces":{}}`, `{"format":2,"namespaces":{}}`, `{"format":0,"namespaces":{}}`, `{}`, `null`, ``,
 		`{"namespaces":{"a":"10000000-0000-4000-8000-00000000000a","b":"10000000-0000-4000-8000-00000000000A"}}`,
 		`{"namespaces":{"team-a":"10000000-0000-4000-8000-00000000000a"},"uids":{"team-a":"u"},"takenOver":{"team-a":"2026-11-28T12:00:00Z"}}`,
 		`{"namespaces":{"a":"x","a":"10000000-0000-4000-8000-00000000000a"}}`,

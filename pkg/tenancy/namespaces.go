@@ -23,6 +23,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+	"metal-stack.io/infrastructure-apiserver/pkg/recordformat"
 )
 
 const (
@@ -138,6 +139,9 @@ func (n *Namespaces) Synced() bool { return n.synced.Load() }
 type Config struct {
 	// Ledger stores the bindings. Of several servers, only the active one may write.
 	Ledger ledger.Ledger
+	// CheckFormat returns an error once a record was met that this server cannot read,
+	// because a newer one wrote it: the bindings stay as they are from then on. Optional.
+	CheckFormat func() error
 	// HasRecords reports whether a namespace has records.
 	HasRecords func(namespace string) bool
 	// OldestRecord returns when the oldest object with a record was created in a
@@ -174,6 +178,10 @@ func (n *Namespaces) Run(ctx context.Context, b Config) {
 	backoff := reconcileBackoff
 	for {
 		again, err := binder.reconcile(ctx)
+		if recordformat.IsNewer(err) {
+			logger.Error(err, "The bindings of namespaces stay as they are")
+			return
+		}
 		if err != nil && ctx.Err() == nil {
 			again = backoff.Step()
 			logger.Error(err, "Failed to reconcile the bindings of namespaces: retrying", "retryAfter", again.String())

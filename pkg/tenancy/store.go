@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+	"metal-stack.io/infrastructure-apiserver/pkg/recordformat"
 )
 
 // recordKey is the record of the bindings that are in force. All are in one,
@@ -23,6 +24,8 @@ const ledgerTimeout = 10 * time.Second
 
 // record is the value at recordKey.
 type record struct {
+	// Format is that of the record (pkg/recordformat).
+	Format int `json:"format"`
 	// Namespaces are the projects by namespace.
 	Namespaces map[string]string `json:"namespaces"`
 	// UIDs are the uids of the Namespaces that are bound, by name.
@@ -57,6 +60,9 @@ func (b *bindingStore) load(ctx context.Context) error {
 		return fmt.Errorf("failed to read the bindings: %w", err)
 	default:
 		inForce, err := parseRecord(r.Value)
+		if recordformat.IsNewer(err) {
+			return fmt.Errorf("failed to read the bindings: %w", err)
+		}
 		if err != nil {
 			return fmt.Errorf("the record %s of the bindings is invalid; repair it, or delete it to bind namespaces by their current labels, even if one was changed while the namespace had objects: %w", recordKey, err)
 		}
@@ -67,6 +73,9 @@ func (b *bindingStore) load(ctx context.Context) error {
 }
 
 func parseRecord(value []byte) (map[string]binding, error) {
+	if err := recordformat.Check(value); err != nil {
+		return nil, err
+	}
 	var r record
 	if err := json.Unmarshal(value, &r); err != nil {
 		return nil, err
@@ -90,7 +99,7 @@ func parseRecord(value []byte) (map[string]binding, error) {
 
 // newRecord is the record of bindings.
 func newRecord(bindings map[string]binding) record {
-	r := record{Namespaces: map[string]string{}, UIDs: map[string]types.UID{}, TakenOver: map[string]time.Time{}}
+	r := record{Format: recordformat.Written, Namespaces: map[string]string{}, UIDs: map[string]types.UID{}, TakenOver: map[string]time.Time{}}
 	for namespace, b := range bindings {
 		r.Namespaces[namespace] = b.project
 		if b.uid != "" {

@@ -11,6 +11,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
+	"metal-stack.io/infrastructure-apiserver/pkg/recordformat"
 )
 
 // damage is something wrong with a ConfigMap that carries the label.
@@ -58,6 +59,9 @@ func read(cm *corev1.ConfigMap) (ledger.Record, *damage) {
 	}
 	value, err := valueOf(cm)
 	record := ledger.Record{Key: key, Value: value, Version: versionOf(cm)}
+	if _, malformed := recordformat.Read(value); err == nil && errors.Is(malformed, recordformat.ErrMalformed) {
+		err = malformed
+	}
 	if err != nil {
 		return record, &damage{damagedValue, cm.Name, fmt.Sprintf("damaged value of record %s: %v", key, err)}
 	}
