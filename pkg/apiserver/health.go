@@ -88,6 +88,9 @@ func (s *Server) roleCheck() healthz.HealthChecker {
 // unavailableReason is why this server does not serve objects, and whether another
 // one does.
 func (s *Server) unavailableReason() (text string, elsewhere bool) {
+	if err := s.records.Check(); err != nil {
+		return err.Error(), s.isStandby()
+	}
 	switch {
 	case !s.ready.ready():
 		return s.ready.reason(), s.isStandby()

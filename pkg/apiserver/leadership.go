@@ -9,6 +9,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/klog/v2"
+
+	"metal-stack.io/infrastructure-apiserver/pkg/recordformat"
 )
 
 const (
@@ -34,7 +36,7 @@ const (
 func (s *Server) runLeaderElection(ctx context.Context) {
 	if s.extra.Replica != nil {
 		// The observer observes meanwhile.
-		if err := s.backend.Preload(ctx); err != nil {
+		if err := s.backend.Preload(ctx); err != nil && !recordformat.IsNewer(err) {
 			if ctx.Err() == nil {
 				s.terminate(err)
 			}
@@ -56,13 +58,12 @@ func (s *Server) runLeaderElection(ctx context.Context) {
 	defer stop()
 	go func() {
 		_ = wait.PollUntilContextCancel(preloads, preloadInterval, false, func(ctx context.Context) (bool, error) {
-			s.preloadRecords(ctx)
-			return false, nil
+			return recordformat.IsNewer(s.preloadRecords(ctx)), nil
 		})
 	}()
 	err := s.extra.Replica.Run(ctx, func(ctx context.Context) {
 		stop()
-		if err := s.becomeActive(ctx); err != nil && ctx.Err() == nil {
+		if err := s.becomeActive(ctx); err != nil && ctx.Err() == nil && s.records.Check() == nil {
 			s.terminate(fmt.Errorf("failed to become the active server: %w", err))
 		}
 	})
@@ -72,10 +73,12 @@ func (s *Server) runLeaderElection(ctx context.Context) {
 }
 
 // preloadRecords reads the ledger for a standby.
-func (s *Server) preloadRecords(ctx context.Context) {
-	if err := s.backend.Preload(ctx); err != nil && ctx.Err() == nil {
+func (s *Server) preloadRecords(ctx context.Context) error {
+	err := s.backend.Preload(ctx)
+	if err != nil && ctx.Err() == nil && !recordformat.IsNewer(err) {
 		klog.FromContext(ctx).Error(err, "Failed to read records: this standby cannot become active until that succeeds")
 	}
+	return err
 }
 
 // becomeActive makes this server the active one, until ctx ends.
@@ -90,9 +93,12 @@ func (s *Server) becomeActive(ctx context.Context) error {
 		klog.FromContext(ctx).Info("Continuing with observations from before the failover", "err", err)
 	}
 	if s.extra.Namespaces != nil {
-		if err := s.extra.Namespaces.Activate(ctx); err != nil {
+		if err := s.activateBindings(ctx); err != nil {
 			return err
 		}
+	}
+	if err := s.records.Check(); err != nil {
+		return err
 	}
 	s.protocol.BecomeActive()
 	if !s.gate.advance(gateOpen) {
@@ -117,6 +123,9 @@ func (s *Server) resyncRecords(ctx context.Context) {
 	}
 	_ = wait.PollUntilContextCancel(ctx, preloadInterval, true, func(ctx context.Context) (bool, error) {
 		err := s.backend.Resync(ctx)
+		if recordformat.IsNewer(err) {
+			return true, nil
+		}
 		if err != nil && ctx.Err() == nil {
 			klog.FromContext(ctx).Error(err, "Failed to recheck records: retrying")
 		}

@@ -30,7 +30,7 @@ func (s *Server) addNamespaceBindingsHook() error {
 	return s.Generic.AddPostStartHook("start-namespace-bindings", func(hook server.PostStartHookContext) error {
 		go wait.UntilWithContext(hook, s.completeRecords, completeInterval)
 		go s.extra.Namespaces.Run(hook, tenancy.Config{
-			Ledger: s.ledger, HasRecords: s.backend.MayHaveRecords, OldestRecord: s.backend.OldestCreationTime, Origins: s.origins, GetNamespace: s.extra.Owners.Namespace, Standby: s.extra.Replica != nil,
+			Ledger: s.ledger, CheckFormat: s.records.Check, HasRecords: s.backend.MayHaveRecords, OldestRecord: s.backend.OldestCreationTime, Origins: s.origins, GetNamespace: s.extra.Owners.Namespace, Standby: s.extra.Replica != nil,
 			OnHiddenChange: s.backend.HiddenNamespacesChanged,
 			OnChange: func(namespaces, projects []string) {
 				// It shows and hides what is discovered. What follows is for records:

@@ -3,6 +3,7 @@
 package apiserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,7 @@ type Server struct {
 	extra      *ExtraConfig
 	metal      *metalclient.Client
 	ledger     ledger.Ledger
+	records    *ledger.Guarded // below ledger
 	backend    *storage.Backend
 	observer   *observation.Observer
 	catalogue  *catalogue.Catalogue
@@ -168,14 +170,16 @@ func (s *Server) newOperator() *operation.Operator {
 // connectMetal creates what facts pass through: the client of the metal-api, the
 // observer, and the backend of the views.
 func (s *Server) connectMetal(ctx context.Context) error {
-	s.ledger = s.extra.Ledger
-	options := storage.Options{Ledger: s.ledger}
+	s.records = ledger.Guard(s.extra.Ledger)
+	s.ledger = s.records
+	options := storage.Options{Ledger: s.records}
+	s.extra.Metal.Fence = s.records.Check
 	if s.extra.Namespaces != nil {
 		options.HiddenNamespaces, options.Origin = s.extra.Namespaces.Hidden, s.origin
 	}
 	if s.extra.Replica != nil {
 		options.Fence = s.extra.Replica.Fence()
-		s.extra.Metal.Fence = options.Fence.Check
+		s.extra.Metal.Fence = func() error { return cmp.Or(s.records.Check(), options.Fence.Check()) }
 		s.ledger = ledger.WithFence(s.ledger, options.Fence.Check)
 	}
 	var err error
@@ -216,7 +220,7 @@ func (s *Server) connectMetal(ctx context.Context) error {
 // addHooks adds health checks, and the hooks that start and stop the rest of the
 // server; ctx ends when the server has ended.
 func (s *Server) addHooks(ctx context.Context) error {
-	if err := s.Generic.AddReadyzChecks(s.ready.initialSyncCheck(), s.roleCheck()); err != nil {
+	if err := s.Generic.AddReadyzChecks(s.ready.initialSyncCheck(), s.recordFormatCheck(), s.roleCheck()); err != nil {
 		return err
 	}
 	if b, ok := any(s.observer).(heartbeater); ok {
@@ -236,6 +240,7 @@ func (s *Server) addHooks(ctx context.Context) error {
 		return err
 	}
 	err = s.Generic.AddPostStartHook("start-leader-election", func(server.PostStartHookContext) error {
+		go s.handleNewerRecords(ctx)
 		go s.runLeaderElection(ctx)
 		return nil
 	})

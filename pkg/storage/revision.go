@@ -56,9 +56,9 @@ type revisions struct {
 	clock  clock.Clock
 	ledger ledger.Ledger
 	// check returns an error if nothing is written any more; nil: it never does.
-	check  func() error
-	step   uint64
-	last   atomic.Uint64 // issued last
+	check func() error
+	step  uint64
+	last  atomic.Uint64 // issued last
 
 	mu        sync.Mutex
 	ceiling   uint64

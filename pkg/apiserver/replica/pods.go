@@ -129,6 +129,16 @@ func (r *Replica) AwaitSuccessor(ctx context.Context) bool {
 	return followed
 }
 
+// HasReadyStandby returns whether another server is a standby and ready, as far as is
+// known.
+func (r *Replica) HasReadyStandby(ctx context.Context) bool {
+	if r.Pod == "" {
+		return false
+	}
+	waiting, err := r.pods(ctx, StandbyValue)
+	return err == nil && slices.ContainsFunc(waiting, r.isReadyStandby)
+}
+
 func (r *Replica) isOwn(pod corev1.Pod) bool { return pod.Name == r.Pod }
 
 // isReadyStandby returns whether a standby's Pod is another one, and ready.
