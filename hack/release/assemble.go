@@ -39,6 +39,7 @@ func assemble(ctx context.Context, out io.Writer, directory string, steps []step
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		fmt.Fprintln(out, s.name)
 		if err := s.make(made); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}

@@ -18,19 +18,22 @@ import (
 )
 
 func newPushCommand(o *options) *cobra.Command {
-	return &cobra.Command{
+	var overwrite bool
+	command := &cobra.Command{
 		Use:   "push",
 		Short: "Push the images of a release that was made with all, from its files",
 		Args:  cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			return pushRelease(command.Context(), command.OutOrStdout(), *o)
+			return pushRelease(command.Context(), command.OutOrStdout(), *o, overwrite)
 		},
 	}
+	command.Flags().BoolVar(&overwrite, "overwrite", false, "replace tags that exist with other images, such as those of an earlier rehearsal")
+	return command
 }
 
 // pushRelease pushes the images of a release as they are in its archives, with the
 // credentials of docker's config.json.
-func pushRelease(ctx context.Context, out io.Writer, o options) error {
+func pushRelease(ctx context.Context, out io.Writer, o options, overwrite bool) error {
 	directory := filepath.Join(o.output, o.stamp.Version)
 	work, err := os.MkdirTemp("", "push-")
 	if err != nil {
@@ -47,7 +50,7 @@ func pushRelease(ctx context.Context, out io.Writer, o options) error {
 		}
 	}
 	o.output = work
-	return pushImages(ctx, out, &o, false)
+	return pushImages(ctx, out, &o, overwrite)
 }
 
 // unpack writes the files of an archive below a directory.
