@@ -56,3 +56,16 @@ func TestUsers_MayWhatRBACAllows(t *testing.T) {
 		})
 	}
 }
+
+func TestMinor_IsThatOfTheProgram(t *testing.T) {
+	t.Parallel()
+	c := StartShared(t)
+	out, err := exec.CommandContext(t.Context(), filepath.Join(binaries(), apiServerProgram), "--version").Output()
+	require.NoError(t, err)
+	require.Contains(t, string(out), fmt.Sprintf("v1.%d.", c.Minor(t)))
+	c.SkipBefore(t, c.Minor(t), "test that is skipped")
+	t.Run("older", func(t *testing.T) {
+		c.SkipBefore(t, c.Minor(t)+1, "test that runs")
+		t.Error("it is not skipped")
+	})
+}

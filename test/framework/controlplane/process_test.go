@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"metal-stack.io/infrastructure-apiserver/test/framework/build"
 )
 
 // holdEnv makes the test binary start a control plane, print the ids of its
@@ -145,4 +147,14 @@ func TestKubectl_GetsInputAndEnvironment(t *testing.T) {
 	stdout, stderr, err := c.Kubectl(t, c.Admin(), "get", "-n", namespace, "configmap", "piped", "-o", "jsonpath={.data.word}")
 	require.NoError(t, err, stderr)
 	require.Equal(t, "after", stdout)
+}
+
+func TestPrograms_EnvironmentNamesAnotherDirectory(t *testing.T) {
+	t.Setenv(BinEnv, filepath.Join("bin", "compat", "v1.0"))
+	_, err := Run(t.Context())
+	require.ErrorContains(t, err, filepath.Join(build.Root(), "bin", "compat", "v1.0")+": no etcd, kube-apiserver, kube-controller-manager, kubectl")
+	absolute := t.TempDir()
+	t.Setenv(BinEnv, absolute)
+	_, err = Run(t.Context())
+	require.ErrorContains(t, err, absolute+": no etcd")
 }

@@ -48,8 +48,24 @@ type ports struct {
 	etcd, etcdPeer, apiServer int
 }
 
-// binaries is where `make controlplane` puts programs: bin/ of this repository.
-func binaries() string { return filepath.Join(build.Root(), "bin") }
+// BinEnv is the environment variable that names the directory of the programs, relative
+// to the repository or absolute: for control planes of other versions, which
+// `make compat` builds.
+const BinEnv = "CONTROLPLANE_BIN"
+
+// binaries is where the programs are: by default where `make controlplane` puts
+// them, bin/ of this repository.
+func binaries() string {
+	bin := os.Getenv(BinEnv)
+	switch {
+	case bin == "":
+		return filepath.Join(build.Root(), "bin")
+	case filepath.IsAbs(bin):
+		return bin
+	default:
+		return filepath.Join(build.Root(), bin)
+	}
+}
 
 // programs returns the directory if all programs are there.
 func programs(bin string) (string, error) {
@@ -62,7 +78,7 @@ func programs(bin string) (string, error) {
 		}
 	}
 	if len(missing) > 0 {
-		return "", fmt.Errorf("%s: no %s; build it with: make controlplane", bin, strings.Join(missing, ", "))
+		return "", fmt.Errorf("%s: no %s; build it with: make controlplane (or, where %s says, make compat)", bin, strings.Join(missing, ", "), BinEnv)
 	}
 	return bin, nil
 }
