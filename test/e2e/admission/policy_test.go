@@ -299,6 +299,7 @@ func policyReadsParametersThatAreGranted(s *space) {
 }
 
 func mutatingPolicyChangesObjects(s *space) {
+	s.SkipBefore(s.t, 36, "MutatingAdmissionPolicy of admissionregistration.k8s.io/v1")
 	api := s.Client().AdmissionregistrationV1()
 	policy, err := api.MutatingAdmissionPolicies().Create(s.t.Context(), &admissionregistrationv1.MutatingAdmissionPolicy{
 		ObjectMeta: metav1.ObjectMeta{Name: s.Namespace + ".example.com"},
