@@ -40,12 +40,15 @@ ONLY       ?= .
 SIZES      ?= 1000,10000,50000
 COMPARE_FLAGS ?=
 DIST       ?= dist
+COMPAT_FLAGS ?=
+# All that hack/compat and hack/controlplane pin.
+K8S_VERSIONS ?= $(sort $(patsubst hack/compat/%/go.mod,%,$(wildcard hack/compat/v*/go.mod)) $(basename $(K8S)))
 
 # Cluster API knows its own writes by the name of the program that made them.
 CAPI_MANAGERS := $(BIN)/capi/core/manager $(BIN)/capi/bootstrap/manager $(BIN)/capi/controlplane/manager
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test unit verify lint build kubectl-metal generate bench bench-compare bench-growth load load-compare fuzz faults govulncheck kubectl controlplane capi helm images release clean
+.PHONY: help run demo test unit verify lint build kubectl-metal generate bench bench-compare bench-growth load load-compare fuzz faults govulncheck kubectl controlplane capi helm compat compat-versions images release clean
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -118,6 +121,13 @@ capi: $(CAPI_MANAGERS) $(BIN)/clusterctl ## Cluster API's managers and clusterct
 
 helm: $(BIN)/helm ## helm, into bin/, to install the chart in artifacts/charts with
 
+compat: controlplane capi $(patsubst %,$(BIN)/compat/%/kube-apiserver,$(filter-out $(basename $(K8S)),$(K8S_VERSIONS))) ## The end-to-end core against each supported Kubernetes, and linux/arm64 under qemu: make compat K8S_VERSIONS='v1.33 v1.35'
+	@CGO_ENABLED=0 $(GO) build -trimpath -o .cache/compat/compat ./hack/compat
+	@exec .cache/compat/compat --versions '$(K8S_VERSIONS)' $(COMPAT_FLAGS)
+
+compat-versions: # what .github/workflows/compat.yaml goes through
+	@echo $(K8S_VERSIONS)
+
 images: $(BIN)/release ## Container images of the three programs, without a container engine, into dist/images: make images REGISTRY=… TAG=… PUSH=1
 	@echo "building images $(TAG) for linux/amd64 and linux/arm64 (with cold caches: some minutes)"
 	@SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(BIN)/release images --tag $(TAG) --commit $(COMMIT) --output $(DIST) --registry $(REGISTRY) $(if $(PUSH),--push)
@@ -142,6 +152,16 @@ $(BIN)/kubectl $(BIN)/kube-apiserver $(BIN)/kube-controller-manager: $(CONTROLPL
 $(BIN)/etcd: $(CONTROLPLANE)
 	@echo "building etcd (once)"
 	@CGO_ENABLED=0 $(GO) -C hack/controlplane build -trimpath -ldflags '-s -w' -o $(CURDIR)/$@ go.etcd.io/etcd/server/v3
+
+# Control planes of other versions, for `make compat`: the three programs by one command,
+# of which kube-apiserver stands for all. All versions can share one etcd.
+$(BIN)/compat/%/kube-apiserver: hack/compat/%/go.mod hack/compat/%/go.sum | $(BIN)/etcd
+	@mkdir -p $(@D) && ln -sf ../../etcd $(@D)/etcd
+	@version=$$($(GO) -C hack/compat/$* list -m -f '{{.Version}}' k8s.io/kubernetes) && \
+	echo "building a control plane of Kubernetes $$version (once; with cold caches: 5 to 10 minutes)" && \
+	CGO_ENABLED=0 $(GO) -C hack/compat/$* build -trimpath -o $(CURDIR)/$(@D)/ -ldflags "-s -w $(foreach package,k8s.io/component-base/version k8s.io/client-go/pkg/version,\
+	-X $(package).gitVersion=$$version -X $(package).gitMajor=1 -X $(package).gitMinor=$(patsubst v1.%,%,$*))" \
+	$(addprefix k8s.io/kubernetes/cmd/,kube-apiserver kube-controller-manager kubectl)
 
 CAPI_LDFLAGS := -s -w -X sigs.k8s.io/cluster-api/version.gitVersion=$(CAPI) -X sigs.k8s.io/cluster-api/version.gitMajor=1 -X sigs.k8s.io/cluster-api/version.gitMinor=14
 

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command compat runs the end-to-end core against a control plane of each version of
+// Kubernetes that the modules below hack/compat pin, and prints as a table what works with
+// which. The tests are those of test/e2e; areas.go says which of them.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/pflag"
+)
+
+type options struct {
+	versions string
+	logs     string
+	readme   string
+	arm64    bool
+}
+
+func main() {
+	var o options
+	flags := pflag.NewFlagSet("compat", pflag.ContinueOnError)
+	flags.StringVar(&o.versions, "versions", "", "minor versions of Kubernetes to try, such as 'v1.33 v1.35'; by default all that are pinned")
+	flags.StringVar(&o.logs, "logs", filepath.Join(".cache", "compat"), "where logs and test binaries go")
+	flags.StringVar(&o.readme, "readme", "", "a page whose table is replaced if all versions were tried and all tests have passed")
+	flags.BoolVar(&o.arm64, "arm64", true, "run the programs for linux/arm64 under qemu-user")
+	if err := flags.Parse(os.Args[1:]); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			return
+		}
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	err := compare(ctx, o)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "\nERROR:", err)
+		os.Exit(1)
+	}
+}
+
+// compare runs everything, and returns an error if anything failed.
+func compare(ctx context.Context, o options) error {
+	pinned, err := pinnedVersions(".")
+	if err != nil {
+		return err
+	}
+	chosen, err := choose(pinned, o.versions)
+	if err != nil {
+		return err
+	}
+	if o.logs, err = filepath.Abs(o.logs); err != nil {
+		return err
+	}
+	r := &runner{logs: o.logs, out: os.Stdout}
+	if err := r.build(ctx, packages(areas)); err != nil {
+		return err
+	}
+	t := &table{areas: areas}
+	for _, v := range chosen {
+		outcomes, err := r.run(ctx, v, areas)
+		if err != nil {
+			return err
+		}
+		t.add(v, outcomes)
+		fmt.Print(t.row(v), "\n\n")
+	}
+	if t.arm64 = "not asked for"; o.arm64 {
+		t.arm64 = tryARM64(ctx, o.logs, os.Stdout)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if t.stack, err = stack(ctx); err != nil {
+		return err
+	}
+	markdown := t.markdown()
+	fmt.Print("\n", markdown)
+	if failed := t.failed(); len(failed) > 0 {
+		return fmt.Errorf("%d failed:\n%s", len(failed), strings.Join(failed, "\n"))
+	}
+	if o.readme != "" {
+		if len(chosen) < len(pinned) || t.arm64 != passed {
+			return fmt.Errorf("%s stays as it is: only some versions were tried, or not linux/arm64", o.readme)
+		}
+		return replaceTable(o.readme, markdown)
+	}
+	return nil
+}
