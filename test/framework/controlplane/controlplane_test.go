@@ -3,6 +3,9 @@
 package controlplane
 
 import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
