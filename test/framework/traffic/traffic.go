@@ -9,6 +9,7 @@ package traffic
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strconv"
 	"sync"
 	"testing"
@@ -247,7 +248,7 @@ func (l *Traffic) AwaitWrites(n int) {
 func (l *Traffic) RequireUnharmed() {
 	l.t.Helper()
 	l.mu.Lock()
-	failures := l.failures
+	failures, answered := l.failures, maps.Clone(l.answers) // the informers go on
 	l.mu.Unlock()
 	for _, failure := range failures {
 		l.t.Error(failure)
@@ -270,7 +271,7 @@ func (l *Traffic) RequireUnharmed() {
 		}
 	}
 	l.t.Logf("%d requests, %d steps; the longest took %s; answers with an error, each repeated: %v; watches: %s",
-		l.requests, l.acknowledged(), l.longest.Round(time.Millisecond), l.answers, l.resumes)
+		l.requests, l.acknowledged(), l.longest.Round(time.Millisecond), answered, l.resumes)
 }
 
 // revision is a resource version as a number; 0 if it is none, which is noted.
