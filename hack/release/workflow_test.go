@@ -19,7 +19,7 @@ func TestWorkflows_AreWhatGitHubTakes(t *testing.T) {
 	t.Parallel()
 	workflows, err := filepath.Glob("../../.github/workflows/*.yaml")
 	require.NoError(t, err)
-	require.Len(t, workflows, 2)
+	require.Len(t, workflows, 3)
 	linter, err := actionlint.NewLinter(io.Discard, &actionlint.LinterOptions{})
 	require.NoError(t, err)
 	found, err := linter.LintFiles(workflows, nil)
