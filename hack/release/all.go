@@ -115,7 +115,7 @@ func (r *release) steps(ctx context.Context) []step {
 	return []step{
 		{"images", func(directory string) error {
 			r.output = directory
-			if err := buildImages(ctx, io.Discard, &r.options); err != nil {
+			if err := buildImages(ctx, io.Discard, &r.options, images.Platforms()); err != nil {
 				return err
 			}
 			return r.listImages()

@@ -4,10 +4,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -22,6 +25,7 @@ import (
 
 func newImagesCommand(o *options) *cobra.Command {
 	var push, overwrite bool
+	var names []string
 	command := &cobra.Command{
 		Use:   "images",
 		Short: "Build the container images of all programs, as OCI layouts and archives",
@@ -30,7 +34,11 @@ func newImagesCommand(o *options) *cobra.Command {
 			if overwrite && !push {
 				return fmt.Errorf("invalid --overwrite: needs --push")
 			}
-			if err := buildImages(command.Context(), command.OutOrStdout(), o); err != nil {
+			platforms, err := platformsOf(names)
+			if err != nil {
+				return fmt.Errorf("--platform: %w", err)
+			}
+			if err := buildImages(command.Context(), command.OutOrStdout(), o, platforms); err != nil {
 				return err
 			}
 			if !push {
@@ -39,13 +47,14 @@ func newImagesCommand(o *options) *cobra.Command {
 			return pushImages(command.Context(), command.OutOrStdout(), o, overwrite)
 		},
 	}
+	command.Flags().StringSliceVar(&names, "platform", platformNames(), "platforms to build for")
 	command.Flags().BoolVar(&push, "push", false, "push the images to the registry, with the credentials of docker's config.json")
 	command.Flags().BoolVar(&overwrite, "overwrite", false, "with --push: replace tags that exist with other images")
 	return command
 }
 
 // buildImages writes the images of all programs below the output.
-func buildImages(ctx context.Context, out io.Writer, o *options) error {
+func buildImages(ctx context.Context, out io.Writer, o *options, platforms []build.Platform) error {
 	tags, err := references(o)
 	if err != nil {
 		return err
@@ -61,7 +70,7 @@ func buildImages(ctx context.Context, out io.Writer, o *options) error {
 	compile := func(ctx context.Context, directory, name string, platform build.Platform) (string, error) {
 		return build.Program(ctx, o.source, directory, name, platform, o.stamp)
 	}
-	builder, err := images.NewBuilder(goroot, o.stamp, created, images.Platforms(), compile)
+	builder, err := images.NewBuilder(goroot, o.stamp, created, platforms, compile)
 	if err != nil {
 		return err
 	}
@@ -99,6 +108,33 @@ func pushImages(ctx context.Context, out io.Writer, o *options, overwrite bool) 
 		fmt.Fprintf(out, "pushed %s\n", tags[i])
 	}
 	return nil
+}
+
+func platformNames() []string {
+	var names []string
+	for _, platform := range images.Platforms() {
+		names = append(names, platform.String())
+	}
+	return names
+}
+
+// platformsOf returns the platforms of some names, in the order of images.Platforms.
+func platformsOf(names []string) ([]build.Platform, error) {
+	for _, name := range names {
+		if !slices.Contains(platformNames(), name) {
+			return nil, fmt.Errorf("unsupported platform %q: must be one of %s", name, strings.Join(platformNames(), ", "))
+		}
+	}
+	var platforms []build.Platform
+	for _, platform := range images.Platforms() {
+		if slices.Contains(names, platform.String()) {
+			platforms = append(platforms, platform)
+		}
+	}
+	if len(platforms) == 0 {
+		return nil, errors.New("no platform")
+	}
+	return platforms, nil
 }
 
 // references returns the names of all programs' images, in the order of images.Programs.

@@ -30,6 +30,8 @@ func TestImages_RefusesFlags(t *testing.T) {
 	t.Parallel()
 	for name, args := range map[string][]string{
 		"--tag":                    {"--tag", "0.1.0"},
+		"windows/amd64":            {"--tag", "v0.1.0", "--platform", "linux/amd64,windows/amd64"},
+		"--platform":               {"--tag", "v0.1.0", "--platform", ""},
 		"--overwrite":              {"--tag", "v0.1.0", "--overwrite"},
 		"--registry":               {"--tag", "v0.1.0", "--registry", "metal-stack"},
 		"without credentials":      {"--tag", "v0.1.0", "--registry", "robot:t0ps3cret@ghcr.io/metal-stack"},

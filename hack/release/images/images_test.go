@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -53,10 +54,17 @@ func writing(content string) images.Compiler {
 	}
 }
 
+// builders are of programs whose content is text, one for each.
+var builders sync.Map
+
 // indexOf returns the images of a program whose content is text.
 func indexOf(t *testing.T, program images.Program, content string) v1.ImageIndex {
 	t.Helper()
-	index, err := newBuilder(t, images.Platforms(), writing(content)).Index(t.Context(), program)
+	builder, ok := builders.Load(content)
+	if !ok {
+		builder, _ = builders.LoadOrStore(content, newBuilder(t, images.Platforms(), writing(content)))
+	}
+	index, err := builder.(*images.Builder).Index(t.Context(), program)
 	require.NoError(t, err)
 	return index
 }
