@@ -108,4 +108,7 @@ const (
 	minBackoff = time.Second
 	maxBackoff = 3 * time.Second
 	jitter     = 0.25
+
+	// How often the log says that sweeps fail.
+	failedSweepLogInterval = time.Minute
 )

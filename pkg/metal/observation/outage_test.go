@@ -3,10 +3,14 @@
 package observation
 
 import (
+	"context"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr/funcr"
 	"github.com/stretchr/testify/require"
+	"k8s.io/klog/v2"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal/client"
@@ -60,6 +64,32 @@ func TestOutage_KeepsFactsAndGrowsStaleness(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestOutage_IsLoggedOnceAMinute(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		var lines []string
+		logger := funcr.New(func(_, line string) { lines = append(lines, line) }, funcr.Options{})
+		ctx, cancel := context.WithCancel(klog.NewContext(t.Context(), logger))
+		var stopped sync.WaitGroup
+		stopped.Go(func() { e.observer.Run(ctx) })
+		time.Sleep(time.Minute)
+		remove := e.sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultStatus, Status: 403, Message: "wrong key"})
+		time.Sleep(5 * time.Minute)
+		remove()
+		time.Sleep(time.Minute)
+		cancel()
+		stopped.Wait()
+
+		last := len(lines) - 1
+		require.GreaterOrEqual(t, last, 4)
+		require.LessOrEqual(t, last, 6)
+		for _, line := range lines[:last] {
+			require.Contains(t, line, "Failed to observe all machines: retrying")
+			require.Contains(t, line, "wrong key", "the metal-api's words")
+		}
+		require.Contains(t, lines[last], "Observed all machines again")
+	})
 }
 
 func TestOutage_ReadsDoNotWait(t *testing.T) {

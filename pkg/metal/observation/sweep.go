@@ -5,6 +5,8 @@ package observation
 import (
 	"context"
 	"time"
+
+	"k8s.io/klog/v2"
 )
 
 // sweepLoop sweeps every interval, or as seldom as the budget demands; after a
@@ -12,12 +14,18 @@ import (
 func (o *Observer) sweepLoop(ctx context.Context) {
 	var failures circuitBreaker
 	failures.clock = o.opts.Clock
+	var loggedAt time.Time
 	for {
 		began := o.opts.Clock.Now()
 		if err := o.sweep(ctx); err != nil {
 			failures.recordFailure(err)
-		} else {
-			failures.recordSuccess()
+			if now := o.opts.Clock.Now(); ctx.Err() == nil && now.Sub(loggedAt) >= failedSweepLogInterval {
+				loggedAt = now
+				klog.FromContext(ctx).Error(err, "Failed to observe all machines: retrying")
+			}
+		} else if failures.recordSuccess() {
+			loggedAt = time.Time{}
+			klog.FromContext(ctx).Info("Observed all machines again")
 		}
 		due := began.Add(o.opts.SweepInterval)
 		if failures.isOpen() {
