@@ -102,6 +102,30 @@ func TestValues_TakeEffect(t *testing.T) {
 	assert.Equal(t, "other", pod.Containers[0].Env[0].ValueFrom.SecretKeyRef.Name)
 }
 
+// TestPodDisruptionBudget_LeavesPodsToEvict: a drain of nodes would wait forever otherwise.
+func TestPodDisruptionBudget_LeavesPodsToEvict(t *testing.T) {
+	t.Parallel()
+	for values, want := range map[string]string{
+		"apiServer.replicas=1": "",
+		"apiServer.replicas=2": "1",
+		"apiServer.replicas=2,apiServer.podDisruptionBudget.minAvailable=50%":  "50%",
+		"apiServer.replicas=3,apiServer.podDisruptionBudget.minAvailable=2":    "2",
+		"apiServer.replicas=3,apiServer.podDisruptionBudget.minAvailable=66%":  "66%",
+		"apiServer.replicas=1,apiServer.podDisruptionBudget.minAvailable=100%": "",
+	} {
+		objects := index(t, render(t, "metal", "--set="+values))
+		const id = "PodDisruptionBudget/metal/" + cluster.APIServer
+		if want == "" {
+			assert.NotContains(t, objects, id, values)
+			continue
+		}
+		assert.Equal(t, want, get[policyv1.PodDisruptionBudget](t, objects, id).Spec.MinAvailable.String(), values)
+	}
+	_, stderr, err := template(t, "metal", "--set=apiServer.replicas=3,apiServer.podDisruptionBudget.minAvailable=67%")
+	require.Error(t, err)
+	assert.Contains(t, stderr, "must leave one of 3 replicas to evict")
+}
+
 // TestValues_StayValues: none of them can add a flag or a field.
 func TestValues_StayValues(t *testing.T) {
 	t.Parallel()
@@ -153,6 +177,13 @@ func TestValues_BadOnesAreRefused(t *testing.T) {
 		{`apiServer.resources={"limits":{"memory":null}}`, "memory"},
 		{`apiServer.resources.limit={"memory":"1Gi"}`, "limit"},
 		{`apiServer.podDisruptionBudget.minAvailable="some"`, "/apiServer/podDisruptionBudget/minAvailable"},
+		{`apiServer.podDisruptionBudget.minAvailable=2`, "apiServer.podDisruptionBudget.minAvailable: 2: no node"},
+		{`controllerManager.podDisruptionBudget.minAvailable="51%"`, "controllerManager.podDisruptionBudget.minAvailable: 51%: no node"},
+		{`apiServer=null`, "missing property 'apiServer'"},
+		{`apiServer.replicas=null`, "missing property 'replicas'"},
+		{`controllerManager.image.repository=null`, "missing property 'repository'"},
+		{`metalAPI.existingSecret=null`, "missing property 'existingSecret'"},
+		{`networkPolicy=null`, "missing property 'networkPolicy'"},
 		{`apiServer.tolerations=[{"keys":"role"}]`, "keys"},
 		{`metalAPI.url="api.example.org"`, "/metalAPI/url"},
 		{`metalAPI.hmac="the-key"`, "metalAPI.url: required with metalAPI.hmac"},

@@ -69,12 +69,13 @@ affinity:
 {{- end }}
 {{- end }}
 
-{{/* The PodDisruptionBudget of a program: the arguments are the root, its name and its values. */}}
+{{/* The PodDisruptionBudget of a program, if it has more than one Pod: the arguments are the root, its
+name and its values. One of a single Pod would keep its node from ever being drained. */}}
 {{- define "metalstack-apiserver.podDisruptionBudget" -}}
 {{- $root := index . 0 }}
 {{- $name := index . 1 }}
 {{- $values := index . 2 }}
-{{- if $values.podDisruptionBudget.enabled }}
+{{- if and $values.podDisruptionBudget.enabled (gt (int $values.replicas) 1) }}
 apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata:
