@@ -10,8 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
+
+	"golang.org/x/mod/semver"
 )
 
 // Stamp is what programs say of themselves with --version and as User-Agent.
@@ -22,11 +23,10 @@ type Stamp struct {
 	Commit string
 }
 
-var versionForm = regexp.MustCompile(`^v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?$`)
-
-// Validate returns an error unless the version is a semantic one with a leading v.
+// Validate returns an error unless the version is a semantic one with a leading v, in
+// full and without build metadata, which tags of images cannot have.
 func (s Stamp) Validate() error {
-	if !versionForm.MatchString(s.Version) {
+	if !semver.IsValid(s.Version) || semver.Canonical(s.Version) != s.Version {
 		return fmt.Errorf("invalid version %q: must be a semantic version with a leading v, such as v0.1.0 or v0.1.0-rc.1", s.Version)
 	}
 	return nil
@@ -65,9 +65,18 @@ func Program(ctx context.Context, source, directory, name string, platform Platf
 	// No stamp of the checkout: it would differ between a clone and an archive of the same source.
 	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", stamp.LDFlags(), "-o", path, "./cmd/"+name)
 	command.Dir = source
-	command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+platform.OS, "GOARCH="+platform.Arch, "GOFLAGS=-mod=readonly", "GOAMD64=v1", "GOARM64=v8.0")
+	command.Env = append(os.Environ(), environment(platform)...)
 	if output, err := command.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build %s for %s: %w: %s", name, platform, err, output)
 	}
 	return path, nil
+}
+
+// environment is what changes the bytes of a program, so that whoever builds has none of
+// his own.
+func environment(platform Platform) []string {
+	return []string{
+		"CGO_ENABLED=0", "GOOS=" + platform.OS, "GOARCH=" + platform.Arch, "GOAMD64=v1", "GOARM64=v8.0",
+		"GOFLAGS=-mod=readonly", "GOWORK=off", "GOEXPERIMENT=", "GOFIPS140=off", "GO_EXTLINK_ENABLED=",
+	}
 }
