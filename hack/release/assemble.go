@@ -47,10 +47,17 @@ func assemble(ctx context.Context, out io.Writer, directory string, steps []step
 			return err
 		}
 	}
-	if err := os.Rename(directory, filepath.Join(work, "old")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	old := filepath.Join(work, "old")
+	if err := os.Rename(directory, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return os.Rename(made, directory)
+	if err := os.Rename(made, directory); err != nil {
+		if back := os.Rename(old, directory); !errors.Is(back, fs.ErrNotExist) {
+			return errors.Join(err, back)
+		}
+		return err
+	}
+	return nil
 }
 
 // list prints the files that have not been listed before, with their sizes.

@@ -150,6 +150,9 @@ func references(o *options) ([]name.Tag, error) {
 	return tags, nil
 }
 
+// latest is the end of the year 9999, the last one that RFC 3339 can write.
+const latest = 253402300799
+
 // sourceDate returns when images say that they were created: SOURCE_DATE_EPOCH, as
 // https://reproducible-builds.org/specs/source-date-epoch/ has it, or 1970.
 func sourceDate() (time.Time, error) {
@@ -158,7 +161,7 @@ func sourceDate() (time.Time, error) {
 		return time.Unix(0, 0), nil
 	}
 	seconds, err := strconv.ParseInt(value, 10, 64)
-	if err != nil || seconds < 0 {
+	if err != nil || seconds < 0 || seconds > latest {
 		return time.Time{}, fmt.Errorf("invalid SOURCE_DATE_EPOCH %q: must be a number of seconds since 1970", value)
 	}
 	return time.Unix(seconds, 0), nil

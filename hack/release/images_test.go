@@ -18,7 +18,7 @@ func TestSourceDate_IsTheEnvironments(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, want, got)
 	}
-	for _, value := range []string{"yesterday", "-1", "1.5"} {
+	for _, value := range []string{"yesterday", "-1", "1.5", "253402300800", "9223372036854775807"} {
 		t.Setenv("SOURCE_DATE_EPOCH", value)
 		_, err := sourceDate()
 		assert.ErrorContains(t, err, "SOURCE_DATE_EPOCH")

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -32,26 +33,7 @@ func File(tag string) string { return Name + "-" + strings.TrimPrefix(tag, "v") 
 // Write packages the chart of the repository in source into directory, which exists,
 // with the version and the images of a release.
 func Write(source, directory, tag, images string) error {
-	root := filepath.Join(source, filepath.FromSlash(Directory))
-	var files []archive.File
-	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		relative, err := filepath.Rel(root, path)
-		if err != nil {
-			return err
-		}
-		if !entry.Type().IsRegular() {
-			return fmt.Errorf("%s is not a regular file", path)
-		}
-		content, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		files = append(files, archive.File{Name: Name + "/" + filepath.ToSlash(relative), Content: content})
-		return nil
-	})
+	files, err := read(filepath.Join(source, filepath.FromSlash(Directory)))
 	if err != nil {
 		return err
 	}
@@ -68,6 +50,61 @@ func Write(source, directory, tag, images string) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(directory, File(tag)), out.Bytes(), 0o644)
+}
+
+// read returns the files of a chart but those that its .helmignore names.
+func read(root string) ([]archive.File, error) {
+	ignored, err := ignore(filepath.Join(root, ".helmignore"))
+	if err != nil {
+		return nil, err
+	}
+	var files []archive.File
+	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil || path == root:
+			return err
+		case ignored(entry.Name()) && entry.IsDir():
+			return fs.SkipDir
+		case ignored(entry.Name()) || entry.IsDir():
+			return nil
+		case !entry.Type().IsRegular():
+			return fmt.Errorf("%s is not a regular file", path)
+		}
+		relative, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		files = append(files, archive.File{Name: Name + "/" + filepath.ToSlash(relative), Content: content})
+		return err
+	})
+	return files, err
+}
+
+// ignore reads a .helmignore, and returns whether it names a file or directory. Of
+// Helm's patterns it knows those of names.
+func ignore(file string) (func(name string) bool, error) {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var patterns []string
+	for line := range strings.Lines(string(content)) {
+		pattern := strings.TrimSpace(line)
+		if pattern == "" || strings.HasPrefix(pattern, "#") {
+			continue
+		}
+		if _, err := path.Match(pattern, ""); err != nil || strings.ContainsAny(pattern, "/!") {
+			return nil, fmt.Errorf("%s: unsupported pattern %q: must be that of a name, such as *.orig", file, pattern)
+		}
+		patterns = append(patterns, pattern)
+	}
+	return func(name string) bool {
+		return slices.ContainsFunc(patterns, func(pattern string) bool {
+			match, _ := path.Match(pattern, name) // its form has been checked
+			return match
+		})
+	}, nil
 }
 
 // replace replaces lines of a file of the chart, each of which must be there once.

@@ -20,6 +20,9 @@ import (
 func repository(t *testing.T, files map[string]string) string {
 	t.Helper()
 	source := t.TempDir()
+	if _, ok := files[".helmignore"]; !ok {
+		files[".helmignore"] = ""
+	}
 	for name, content := range files {
 		file := filepath.Join(source, Directory, name)
 		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
@@ -53,14 +56,17 @@ func TestWrite_HasVersionAndImagesOfTheRelease(t *testing.T) {
 		"Chart.yaml":            "apiVersion: v2\nname: metalstack-apiserver\nversion: 0.0.0-devel\nappVersion: latest\n",
 		"values.yaml":           "image:\n  registry: ghcr.io/metal-stack\n",
 		"templates/a.yaml":      "a: {}\n",
-		".helmignore":           "",
+		".helmignore":           ".*\n# editors'\n*.swp\n",
+		"templates/.a.yaml.swp": "password",
+		"templates/a.swp":       "password",
+		".idea/workspace.xml":   "password",
 		"README.md":             "# version: 0.0.0-devel\n",
 		"templates/generated/b": "",
 	})
 	directory := t.TempDir()
 	require.NoError(t, Write(source, directory, "v0.1.0-rc.1", "registry.example:5000/metal"))
 	files := unpack(t, filepath.Join(directory, "metalstack-apiserver-0.1.0-rc.1.tgz"))
-	assert.Len(t, files, 6)
+	assert.Len(t, files, 5, "as `helm package`, without what .helmignore names")
 	var chart map[string]string
 	require.NoError(t, yaml.Unmarshal([]byte(files["metalstack-apiserver/Chart.yaml"]), &chart))
 	assert.Equal(t, map[string]string{"apiVersion": "v2", "name": Name, "version": "0.1.0-rc.1", "appVersion": "v0.1.0-rc.1"}, chart)
@@ -92,6 +98,7 @@ func TestWrite_RefusesChartWithoutItsLines(t *testing.T) {
 		"no Chart.yaml":                                {"values.yaml": values},
 		`the line "appVersion: latest" 0 times`:        {"Chart.yaml": "version: 0.0.0-devel\n", "values.yaml": values},
 		`"  registry: ghcr.io/metal-stack" 2 times`:    {"Chart.yaml": whole, "values.yaml": values + values},
+		`unsupported pattern "!templates/*"`:           {".helmignore": "!templates/*\n"},
 		`the line "version: 0.0.0-devel" 0 times, and`: {"Chart.yaml": "version: 1.0.0\nappVersion: latest\n", "values.yaml": values},
 	} {
 		assert.ErrorContains(t, Write(repository(t, files), t.TempDir(), "v0.1.0", "r.example"), message)

@@ -77,7 +77,9 @@ func (s State) Differences(tag string) []string {
 }
 
 func git(ctx context.Context, directory string, arguments ...string) (string, error) {
-	command := exec.CommandContext(ctx, "git", append([]string{"-C", directory}, arguments...)...)
+	// Whatever the user's own configuration of git has it print, and leave out.
+	settings := []string{"-C", directory, "-c", "log.showSignature=false", "-c", "status.showUntrackedFiles=normal"}
+	command := exec.CommandContext(ctx, "git", append(settings, arguments...)...)
 	output, err := command.Output()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		err = fmt.Errorf("%w: %s", err, strings.TrimSpace(string(exit.Stderr)))

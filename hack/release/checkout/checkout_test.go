@@ -5,6 +5,7 @@ package checkout
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -43,6 +44,10 @@ func TestState_KnowsTagAndChanges(t *testing.T) {
 	assert.Empty(t, state.Differences("v0.1.1"))
 	assert.Equal(t, []string{"v0.1 is not a tag of HEAD (" + state.Commit[:12] + "): its tags are v0.1.0, v0.1.1"}, state.Differences("v0.1"))
 
+	for _, setting := range []string{"status.showUntrackedFiles=no", "log.showSignature=true"} {
+		name, value, _ := strings.Cut(setting, "=")
+		run("config", name, value)
+	}
 	for _, name := range []string{"b", "c", "d", "e"} {
 		write(name)
 	}
