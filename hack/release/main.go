@@ -26,6 +26,9 @@ func main() {
 	}
 }
 
+// published is where the images of this project's releases are.
+const published = "ghcr.io/metal-stack"
+
 // options are flags that all commands have.
 type options struct {
 	// source is the root of the repository.
@@ -57,7 +60,7 @@ func newCommand() *cobra.Command {
 	flags := command.PersistentFlags()
 	flags.StringVar(&o.source, "source", ".", "root of the repository")
 	flags.StringVar(&o.output, "output", "dist", "directory to write to")
-	flags.StringVar(&o.registry, "registry", "ghcr.io/metal-stack", "registry and path of the images")
+	flags.StringVar(&o.registry, "registry", published, "registry and path of the images")
 	flags.StringVar(&o.stamp.Version, "tag", "", "version of the release, such as v0.1.0")
 	flags.StringVar(&o.stamp.Commit, "commit", "", "hash of the commit that is released")
 	command.AddCommand( // one a file

@@ -96,43 +96,75 @@ func TestSBOM_NeedsImagesOrArchives(t *testing.T) {
 	assert.ErrorContains(t, err, "has no images and no archives of kubectl-metal: make them first")
 }
 
-// What is pushed is what the release's files have.
-func TestPush_TakesTheFilesOfARelease(t *testing.T) {
-	t.Parallel()
-	server := httptest.NewServer(registry.New())
-	defer server.Close()
-	o := options{source: "../..", output: t.TempDir(), registry: strings.TrimPrefix(server.URL, "http://") + "/metal", stamp: build.Stamp{Version: "v0.1.0"}}
-	directory := filepath.Join(o.output, "v0.1.0")
-	made := release{options: o}
-	made.output = directory
+// fakeRelease writes the images of a release whose programs are texts.
+func fakeRelease(t *testing.T, o options) *release {
+	t.Helper()
+	made := &release{options: o}
+	made.output = filepath.Join(o.output, o.stamp.Version)
 	writeImages(t, &made.options, images.Programs(), func(_ context.Context, directory, name string, _ build.Platform) (string, error) {
 		file := filepath.Join(directory, name)
 		return file, os.WriteFile(file, []byte(name), 0o600)
 	})
 	require.NoError(t, made.listImages())
-	require.NoError(t, os.RemoveAll(filepath.Join(directory, "images")))
+	require.NoError(t, os.RemoveAll(filepath.Join(made.output, "images")))
+	return made
+}
 
-	out, err := run(t, "push", "--tag", "v0.1.0", "--output", o.output, "--registry", o.registry)
+// What is pushed is what the release's files have, and where its manifests say.
+func TestPush_TakesTheFilesOfARelease(t *testing.T) {
+	t.Parallel()
+	server, mirror := httptest.NewServer(registry.New()), httptest.NewServer(registry.New())
+	defer server.Close()
+	defer mirror.Close()
+	prefix := func(s *httptest.Server) string { return strings.TrimPrefix(s.URL, "http://") + "/metal" }
+	made := fakeRelease(t, options{source: "../..", output: t.TempDir(), registry: prefix(server), stamp: build.Stamp{Version: "v0.1.0"}})
+	dist := filepath.Dir(made.output)
+	out, err := run(t, "push", "--tag", "v0.1.0", "--output", dist)
 	require.NoError(t, err)
-	list, err := os.ReadFile(filepath.Join(directory, imagesFile))
+	mirrored, err := run(t, "push", "--tag", "v0.1.0", "--output", dist, "--registry", prefix(mirror))
+	require.NoError(t, err)
+	assert.NotContains(t, out, "note:")
+	assert.Contains(t, mirrored, "name "+prefix(server)+"/metalstack-apiserver, and this is pushed to "+prefix(mirror))
+
+	list, err := os.ReadFile(filepath.Join(made.output, imagesFile))
 	require.NoError(t, err)
 	lines := strings.Fields(string(list))
 	require.Len(t, lines, len(images.Programs()))
 	for _, line := range lines {
 		reference, digest, _ := strings.Cut(line, "@")
-		tag, err := name.NewTag(reference)
-		require.NoError(t, err)
-		pushed, err := remote.Index(tag)
-		require.NoError(t, err)
-		hash, err := pushed.Digest()
-		require.NoError(t, err)
-		assert.Equal(t, digest, hash.String())
-		assert.Equal(t, digest, made.digests[strings.TrimSuffix(reference[strings.LastIndex(reference, "/")+1:], ":v0.1.0")])
 		assert.Contains(t, out, "pushed "+reference)
+		assert.Equal(t, digest, made.digests[strings.TrimSuffix(reference[strings.LastIndex(reference, "/")+1:], ":v0.1.0")])
+		for _, reference := range []string{reference, strings.Replace(reference, prefix(server), prefix(mirror), 1)} {
+			tag, err := name.NewTag(reference)
+			require.NoError(t, err)
+			pushed, err := remote.Index(tag)
+			require.NoError(t, err)
+			hash, err := pushed.Digest()
+			require.NoError(t, err)
+			assert.Equal(t, digest, hash.String())
+		}
 	}
 
-	_, err = run(t, "push", "--tag", "v0.1.1", "--output", o.output, "--registry", o.registry)
+	_, err = run(t, "push", "--tag", "v0.1.1", "--output", dist)
 	assert.ErrorContains(t, err, "make release TAG=v0.1.1")
+}
+
+func TestPush_RefusesImagesThatManifestsDoNotName(t *testing.T) {
+	t.Parallel()
+	made := fakeRelease(t, options{source: "../..", output: t.TempDir(), registry: "localhost:1/metal", stamp: build.Stamp{Version: "v0.1.0"}})
+	first, second := filepath.Join(made.output, imageArchive(images.Programs()[0])), filepath.Join(made.output, imageArchive(images.Programs()[1]))
+	require.NoError(t, os.Rename(second, first))
+	_, err := run(t, "push", "--tag", "v0.1.0", "--output", filepath.Dir(made.output))
+	assert.ErrorContains(t, err, first+": it has the digest "+made.digests[images.Programs()[1].Name])
+}
+
+// A rehearsal in the place of a release would keep the release from being published.
+func TestPush_RefusesToPublishARehearsal(t *testing.T) {
+	t.Parallel()
+	made := fakeRelease(t, options{source: "../..", output: t.TempDir(), registry: published, stamp: build.Stamp{Version: "v0.99.0", Commit: strings.Repeat("0c", 20)}})
+	_, err := run(t, "push", "--tag", "v0.99.0", "--output", filepath.Dir(made.output))
+	require.ErrorContains(t, err, "a rehearsal is not pushed to ghcr.io/metal-stack: v0.99.0 is not a tag of HEAD")
+	assert.ErrorContains(t, err, "it was made from 0c0c0c0c0c0c, and HEAD is")
 }
 
 // An archive of a release that was tampered with writes no file elsewhere.
