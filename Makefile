@@ -129,12 +129,12 @@ compat-versions: # what .github/workflows/compat.yaml goes through
 	@echo $(K8S_VERSIONS)
 
 images: $(BIN)/release ## Container images of the three programs, without a container engine, into dist/images: make images REGISTRY=… TAG=… PUSH=1
-	@echo "building images $(TAG) for linux/amd64 and linux/arm64 (with cold caches: some minutes)"
-	@SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(BIN)/release images --tag $(TAG) --commit $(COMMIT) --output $(DIST) --registry $(REGISTRY) $(if $(PUSH),--push)
+	@echo "building images for linux/amd64 and linux/arm64 (with cold caches: some minutes)"
+	@SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' $(BIN)/release images --tag '$(TAG)' --commit '$(COMMIT)' --output '$(DIST)' --registry '$(REGISTRY)' $(if $(PUSH),--push)
 
 release: $(BIN)/release ## A whole release, into dist/TAG; from another commit than the tag's, a rehearsal of it: make release TAG=v0.1.0 REGISTRY=… PUSH=1
-	@$(BIN)/release all --tag $(TAG) --output $(DIST) --registry $(REGISTRY) $(RELEASE_FLAGS)
-	@$(if $(PUSH),$(BIN)/release push --tag $(TAG) --output $(DIST) --registry $(REGISTRY))
+	@$(BIN)/release all --tag '$(TAG)' --output '$(DIST)' --registry '$(REGISTRY)' $(RELEASE_FLAGS)
+	@$(if $(PUSH),$(BIN)/release push --tag '$(TAG)' --output '$(DIST)' --registry '$(REGISTRY)')
 
 clean: ## Remove what was built and what `make run` left
 	rm -rf $(BIN) $(DIST) .run .cache
