@@ -4,7 +4,7 @@
 #   docker build --target metalstack-apiserver .
 # For another platform: docker buildx build --platform linux/arm64 --target … .
 
-FROM --platform=$BUILDPLATFORM golang:1.26 AS build
+FROM --platform=$BUILDPLATFORM golang:1.26.8 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN --mount=type=cache,target=/go/pkg/mod go mod download

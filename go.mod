@@ -2,6 +2,8 @@ module metal-stack.io/infrastructure-apiserver
 
 go 1.26.0
 
+toolchain go1.26.8
+
 require (
 	github.com/blang/semver/v4 v4.0.0
 	github.com/go-json-experiment/json v1.27.2

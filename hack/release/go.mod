@@ -5,6 +5,8 @@ module metal-stack.io/infrastructure-apiserver/hack/release
 
 go 1.26.0
 
+toolchain go1.26.8
+
 require (
 	github.com/containerd/containerd/v2 v2.2.4
 	github.com/containerd/platforms v1.0.0-rc.4

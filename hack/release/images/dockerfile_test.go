@@ -124,6 +124,12 @@ func TestDockerfile_BuildsTheSamePrograms(t *testing.T) {
 	stage := d.stage("build")
 	require.NotNil(t, stage)
 	assert.Equal(t, "$BUILDPLATFORM", stage.Platform, "the compiler is not emulated")
+	// Workflows build with the Go of go.mod's toolchain.
+	for _, module := range []string{"go.mod", "hack/release/go.mod"} {
+		content, err := os.ReadFile(filepath.Join(source(t), module))
+		require.NoError(t, err)
+		assert.Contains(t, string(content), "\ntoolchain go"+strings.TrimPrefix(stage.BaseName, "golang:")+"\n", module)
+	}
 	var script []string
 	for _, command := range stage.Commands {
 		if run, ok := command.(*instructions.RunCommand); ok {
