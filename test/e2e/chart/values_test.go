@@ -132,10 +132,13 @@ func TestValues_StayValues(t *testing.T) {
 	text := "north\n        - --standalone\n      hostNetwork: true # \"{{ fail \\\"x\\\" }}"
 	quoted, err := json.Marshal(text)
 	require.NoError(t, err)
-	values := fmt.Sprintf(`apiServer={"region":%[1]s,"priorityClassName":%[1]s,"nodeSelector":{"a":%[1]s}}`, quoted)
+	const flag = `--feature-gates={{ fail "x" }}: - '--standalone' # $%s`
+	quotedFlag, err := json.Marshal(flag)
+	require.NoError(t, err)
+	values := fmt.Sprintf(`apiServer={"extraArgs":[%[2]s],"priorityClassName":%[1]s,"nodeSelector":{"a":%[1]s}}`, quoted, quotedFlag)
 	objects := index(t, render(t, "metal", "--set-json="+values))
 	pod := get[appsv1.Deployment](t, objects, "Deployment/metal/"+cluster.APIServer).Spec.Template.Spec
-	assert.Equal(t, "--region="+text, pod.Containers[0].Args[3])
+	assert.Equal(t, flag, pod.Containers[0].Args[3])
 	assert.Len(t, pod.Containers[0].Args, 4)
 	assert.Equal(t, text, pod.PriorityClassName)
 	assert.Equal(t, map[string]string{"a": text}, pod.NodeSelector)
@@ -171,6 +174,8 @@ func TestValues_BadOnesAreRefused(t *testing.T) {
 		{`apiServer.extraArgs=[{"region":"north"}]`, "/apiServer/extraArgs/0"},
 		{`apiServer.extraArgs=["--metal-api-hmac-file=/tmp/x"]`, "apiServer.extraArgs: --metal-api-hmac-file is set by the chart"},
 		{`controllerManager.extraArgs=["--leader-elect=false"]`, "controllerManager.extraArgs: --leader-elect is set by the chart"},
+		{`apiServer.region="north west"`, "/apiServer/region"},
+		{`apiServer.extraArgs=["--region=a\n- --standalone"]`, "/apiServer/extraArgs/0"},
 		{`apiServer.logLevel=8`, "/apiServer/logLevel"},
 		{`apiServer.pollingBudget=2`, "/apiServer/pollingBudget"},
 		{`apiServer.pollingBudget="0.0001"`, "/apiServer/pollingBudget"},
