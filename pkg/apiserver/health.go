@@ -89,7 +89,8 @@ func (s *Server) roleCheck() healthz.HealthChecker {
 // one does.
 func (s *Server) unavailableReason() (text string, elsewhere bool) {
 	if err := s.records.Check(); err != nil {
-		return err.Error(), s.isStandby()
+		// It never will serve: whichever replica does is found by another connection.
+		return err.Error(), s.extra.Replica != nil
 	}
 	switch {
 	case !s.ready.ready():

@@ -97,8 +97,9 @@ func TestNewerRecords_ReplicaThatStartsDoesNotBecomeActive(t *testing.T) {
 		assert.Empty(t, f.holder(t))
 		require.Error(t, f.extra.Replica.Fence().Check())
 		require.ErrorContains(t, f.recordFormatCheck().Check(&http.Request{}), "written by v9.0.0")
-		text, _ := f.unavailableReason()
+		text, elsewhere := f.unavailableReason()
 		assert.Contains(t, text, "upgrade the server")
+		assert.True(t, elsewhere, "connections are closed: this server never will serve")
 		assert.Contains(t, <-f.events.Events, ReasonRecordsNewer)
 		<-f.preloaded // or the observer would wait for ever
 		after, err := f.ledger.List(t.Context())
