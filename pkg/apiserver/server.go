@@ -204,14 +204,16 @@ func (s *Server) connectMetal(ctx context.Context) error {
 		}
 	}
 	opts.ManagementCluster = allocation.LabelValue(s.extra.ManagementCluster)
-	opts.Changed = s.backend.MetalChanged
+	// After records of a newer format were met, nothing else than before is shown.
+	shown := func() bool { return s.records.Check() == nil }
+	opts.Changed, opts.Shown = s.backend.MetalChanged, shown
 	opts.Relevant = func(project string) bool {
 		_, bound := s.extra.Bindings.Namespace(project)
 		return bound
 	}
 	opts.BoundProjects = s.extra.Bindings.BoundProjects
 	s.observer = observation.New(s.metal, opts)
-	s.catalogue = catalogue.New(s.metal, clock.RealClock{}).WithMetrics(s.extra.Metal.Registerer).WithFacts(s.observer)
+	s.catalogue = catalogue.New(s.metal, clock.RealClock{}).WithMetrics(s.extra.Metal.Registerer).WithFacts(s.observer).WithShown(shown)
 	s.refresher = refresh.New(s.observer, s.catalogue, s.extra.Bindings)
 	s.backend.SetRefresher(s.refresher)
 	return nil

@@ -213,3 +213,30 @@ func TestRecord_MalformedFormatConcernsItsObjectOnly(t *testing.T) {
 	update(t, s, "node-2", label)
 	require.NotNil(t, get(t, s, "node-1"))
 }
+
+// Of what was never observed the view has nothing, which must not look as if there were none.
+func TestNewerRecord_LeavesNeverObservedUnavailable(t *testing.T) {
+	t.Parallel()
+	l := memory.New()
+	f := startNets(t, l, newFakeNets("a"))
+	create(t, f.nets, using("team-a", "mine", "n"))
+	observed := map[string]bool{"team-a": true}
+	r := &fakeRefresher{known: func(scope Scope) bool { return observed[scope.Namespace] }}
+	f.SetRefresher(r)
+	makeNewer(t, l, markKey)
+	require.Error(t, f.nets.backend.Resync(t.Context()))
+	for _, revision := range []string{"", "0"} {
+		opts := everything()
+		opts.ResourceVersion = revision
+		require.NoError(t, f.nets.GetList(t.Context(), "/nets/team-a", opts, &example.PodList{}))
+		for _, key := range []string{"/nets", "/nets/team-b"} {
+			requireNewerRefused(t, f.nets.GetList(t.Context(), key, opts, &example.PodList{}), "list of "+key)
+			_, err := f.nets.Watch(t.Context(), key, opts)
+			requireNewerRefused(t, err, "watch of "+key)
+		}
+		get := apistorage.GetOptions{ResourceVersion: revision}
+		require.NoError(t, f.nets.Get(t.Context(), f.nets.testKey("mine"), get, &example.Pod{}))
+		requireNewerRefused(t, f.nets.Get(t.Context(), "/nets/team-b/other", get, &example.Pod{}), "get")
+	}
+	assert.Empty(t, r.takeScopes(), "what is observed now is not shown")
+}

@@ -16,7 +16,8 @@ import (
 // revision. The caller must hold no lock that a Projector takes.
 //
 // While no revision can be reserved in the ledger it waits, until the backend
-// stops. After a record of a newer format was met it changes nothing. Before the start it only remembers that there is such metal.
+// stops. After a record of a newer format was met it changes nothing. Before the
+// start it only remembers that there is such metal.
 func (b *Backend) MetalChanged(refs []metal.Ref) {
 	for _, ref := range refs {
 		if !b.awaitReserved() {

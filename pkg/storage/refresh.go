@@ -73,6 +73,10 @@ func (s *Store) awaitObserved(ctx context.Context, r readOf) error {
 		return nil
 	}
 	if err := s.backend.guard.Check(); err != nil {
+		if s.mayBeUnknown(ctx, r) && !f.Known(s.scope(r)) {
+			return retryLaterError(fmt.Sprintf("%s: not observed since the server started: %v", s.resource.Resource, err))
+		}
+		staleReads.WithLabelValues(s.resource.Resource).Inc()
 		warning.Add(ctx, "%s: stale: %v", s.resource.Resource, err)
 		return nil
 	}

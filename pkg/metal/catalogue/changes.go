@@ -17,6 +17,7 @@ type changes struct {
 	// turn is held by the one who reports: reports are in order, one at a time.
 	turn   chan struct{}
 	listen func(refs []metal.Ref) // may be nil
+	shown  func() bool            // may be nil
 
 	mu sync.Mutex
 	// next is the report that waits for its turn, nil if none does, and reportedAt when the last
@@ -53,6 +54,13 @@ func newChanges() changes {
 // and which image is the newest of its alias. Calls are in order, one at a time, and may ask the
 // catalogue for what is cached. It is to be called before Run and the first lookup.
 func (c *Catalogue) OnChanged(f func(refs []metal.Ref)) { c.changes.listen = f }
+
+// WithShown sets what reports whether that which OnChanged has called with is shown; default: it
+// is. If it is not, Loaded and ProjectLoaded stay as they are.
+func (c *Catalogue) WithShown(shown func() bool) *Catalogue {
+	c.changes.shown = shown
+	return c
+}
 
 // report reports what has changed since the last report; of projects that are in no list those
 // that are named. The error is a *metal.StaleError: the report was not over in time. It then goes
@@ -103,6 +111,9 @@ func (c *Catalogue) beginReport(projects ...string) (reported <-chan struct{}) {
 		lists, ids := c.loaded(next.projects)
 		if refs := c.changedRefs(slices.Compact(next.projects)); len(refs) > 0 {
 			r.listen(refs)
+		}
+		if r.shown != nil && !r.shown() {
+			return
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()

@@ -398,3 +398,19 @@ func TestRefreshProject_ShowsWhatIsUsed(t *testing.T) {
 		}
 	})
 }
+
+// What was read after nothing of it is shown any more counts as not loaded.
+func TestLoaded_IsOfWhatIsShown(t *testing.T) {
+	runTest(t, envConfig{}, func(t *testing.T, e *env) {
+		shown := true
+		c := New(e.client, nil).WithShown(func() bool { return shown })
+		c.OnChanged(func([]metal.Ref) {})
+		require.NoError(t, c.Refresh(t.Context(), metal.KindSize))
+		shown = false
+		require.NoError(t, c.Refresh(t.Context(), metal.KindImage))
+		require.NoError(t, c.RefreshProject(t.Context(), simulator.ProjectA))
+		require.True(t, c.Loaded(metal.KindSize))
+		require.False(t, c.Loaded(metal.KindImage))
+		require.False(t, c.ProjectLoaded(simulator.ProjectA))
+	})
+}

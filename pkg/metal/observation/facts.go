@@ -18,6 +18,8 @@ import (
 type facts struct {
 	relevant func(project string) bool
 	changed  func([]metal.Ref)
+	// shown is whether what was handed over is shown.
+	shown func() bool
 
 	// deliver is taken while changes are made and handed over; mu only while
 	// they are made, so that listeners can ask for facts.
@@ -47,6 +49,7 @@ func newFacts(relevant func(string) bool, changed func([]metal.Ref)) *facts {
 		deliver:    make(chan struct{}, 1),
 		relevant:   relevant,
 		changed:    changed,
+		shown:      func() bool { return true },
 		byUID:      map[string][]string{},
 		byProject:  map[string]map[string]struct{}{},
 		duplicates: newDuplicates(),
@@ -135,6 +138,9 @@ func (f *facts) observe(change func(), covered func(*coverages)) {
 		change()
 		covered(&f.networking.coverages)
 	})
+	if !f.shown() {
+		return
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	covered(&f.networking.handedOver)

@@ -432,3 +432,17 @@ func TestInterest_LongestUnobservedComesFirst(t *testing.T) {
 		}
 	}))
 }
+
+// What was observed after nothing of it is shown any more counts as not observed.
+func TestRefresh_WhatIsNotShownIsNotObserved(t *testing.T) {
+	shown := true
+	runTest(t, envConfig{costs: true, options: Options{Shown: func() bool { return shown }}}, func(t *testing.T, e *env) {
+		require.NoError(t, e.observer.Refresh(t.Context(), ipsOfA))
+		shown = false
+		require.NoError(t, e.observer.Refresh(t.Context(), networksOfA))
+		require.NoError(t, e.observer.Refresh(t.Context(), metal.Scope{ProjectIPs: simulator.ProjectB}))
+		require.True(t, e.observer.IPsObserved(simulator.ProjectA))
+		require.False(t, e.observer.NetworksObserved(simulator.ProjectA))
+		require.False(t, e.observer.IPsObserved(simulator.ProjectB))
+	})
+}

@@ -47,6 +47,9 @@ type Options struct {
 	// call at a time. It may ask the Observer for facts; it must not call
 	// Refresh, Learn… or RelevanceChanged, nor write through the backend.
 	Changed func(refs []metal.Ref)
+	// Shown reports whether what Changed was called with is shown; default: it is. If it is
+	// not, NetworksObserved, IPsObserved and their likes stay as they are.
+	Shown func() bool
 	// ManagementCluster is the value of TagManagementCluster of the metal that
 	// Identified returns; empty: it returns none.
 	ManagementCluster string
@@ -131,6 +134,9 @@ func New(backend metal.Observable, opts Options) *Observer {
 		lastAttempt:   map[string]time.Time{},
 		lastRound:     opts.Clock.Now(),
 		interest:      interest{of: map[interestKey]*interestState{}},
+	}
+	if opts.Shown != nil {
+		o.facts.shown = opts.Shown
 	}
 	o.refreshes = newRefreshes(o)
 	o.metrics = newObserverMetrics(opts.Registerer, o)
