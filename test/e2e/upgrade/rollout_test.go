@@ -92,11 +92,7 @@ func (env *environment) rollManager() {
 // server that is active.
 func (env *environment) serves() {
 	env.t.Helper()
-	active := env.pair()[0]
-	config := env.Admin()
-	config.Host = active.URL
-	config.TLSClientConfig.Insecure, config.TLSClientConfig.CAData = true, nil
-	direct := env.Metalstack(env.t, config).Discovery().RESTClient()
+	direct := env.Metalstack(env.t, env.direct(env.pair()[0])).Discovery().RESTClient()
 	through := env.Client().Discovery().RESTClient()
 	for _, version := range cluster.Versions {
 		for _, path := range []string{"/apis/" + version.String(), "/openapi/v3/apis/" + version.String()} {

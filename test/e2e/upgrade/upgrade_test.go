@@ -11,8 +11,8 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework/traffic"
 )
 
-// TestUpgrade upgrades an installation under load, rolls it back, and upgrades it again
-// with a crash in the middle. All share one installation, in this order.
+// TestUpgrade upgrades an installation under load, rolls it back, upgrades it again with a
+// crash in the middle, and has it meet records of a release that is too new. All share one installation, in this order.
 func TestUpgrade(t *testing.T) {
 	t.Parallel()
 	from, to := previous(t), present(t)
@@ -64,6 +64,12 @@ func TestUpgrade(t *testing.T) {
 		env.rollManager()
 		env.AwaitAvailable(t)
 		env.serves()
+		env.requireUnchanged(before, operations)
+	})
+
+	t.Run("Downgrade_NewerRecordsAreRefused", func(t *testing.T) {
+		env := env.of(t)
+		env.requireNewerRecordsRefused()
 		env.requireUnchanged(before, operations)
 	})
 	assert.Empty(t, flaps(), "objects that were ready were not, for a moment")
