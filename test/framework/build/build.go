@@ -47,7 +47,8 @@ func lock(dir string) (unlock func(), err error) {
 
 // compile builds packages of the module in the directory source into dir.
 func compile(source, dir string, flags, packages []string) error {
-	args, env := []string{"build", "-o", dir + "/"}, os.Environ()
+	// A go.work above a checkout of another commit does not have that one's module.
+	args, env := []string{"build", "-o", dir + "/"}, append(os.Environ(), "GOWORK=off")
 	if !slices.Contains(flags, "-race") {
 		// As `make build` does, so that packages are compiled once for both.
 		args, env = append(args, "-trimpath"), append(env, "CGO_ENABLED=0")

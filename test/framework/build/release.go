@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -45,26 +46,39 @@ func releaseOf(repository, home, version, commit string, packages []string) (Rel
 	r := Release{Version: version, Commit: hash, Source: filepath.Join(home, "src"), Programs: filepath.Join(home, "bin")}
 	// It is written when all else is there.
 	made, is := filepath.Join(home, "made"), strings.Join(append([]string{hash}, packages...), "\n")
-	if was, err := os.ReadFile(made); err == nil && string(was) == is {
+	if was, err := os.ReadFile(made); err == nil && string(was) == is && exist(r, packages) {
 		return r, nil
 	}
-	for _, old := range []string{made, r.Source, r.Programs} {
+	index := filepath.Join(home, "index")
+	for _, old := range []string{made, r.Source, r.Programs, index, index + ".lock"} {
 		if err := os.RemoveAll(old); err != nil {
 			return Release{}, err
 		}
 	}
 	// With an index of its own: the repository's stays as it is.
-	index := []string{"GIT_INDEX_FILE=" + filepath.Join(home, "index")}
-	if _, err := git(repository, index, "read-tree", hash); err != nil {
+	env := []string{"GIT_INDEX_FILE=" + index}
+	if _, err := git(repository, env, "read-tree", hash); err != nil {
 		return Release{}, err
 	}
-	if _, err := git(repository, index, "checkout-index", "--all", "--prefix="+r.Source+"/"); err != nil {
+	if _, err := git(repository, env, "checkout-index", "--all", "--prefix="+r.Source+"/"); err != nil {
 		return Release{}, err
 	}
 	if err := compile(r.Source, r.Programs, stamp(version, hash), packages); err != nil {
 		return Release{}, fmt.Errorf("%s, commit %s: %w", version, hash, err)
 	}
 	return r, os.WriteFile(made, []byte(is), 0o600)
+}
+
+// exist returns whether what was made of a commit has not been removed since.
+func exist(r Release, packages []string) bool {
+	paths := []string{filepath.Join(r.Source, "go.mod")}
+	for _, name := range packages {
+		paths = append(paths, filepath.Join(r.Programs, filepath.Base(name)))
+	}
+	return !slices.ContainsFunc(paths, func(path string) bool {
+		_, err := os.Stat(path)
+		return err != nil
+	})
 }
 
 // Present builds packages of the present source that say they are of the version.
@@ -85,9 +99,18 @@ func stamp(version, commit string) []string {
 	return []string{"-buildvcs=false", fmt.Sprintf("-ldflags=-X %s.version=%s -X %s.commit=%s", pkg, version, pkg, commit)}
 }
 
+// ofRepository are the environment variables that say where a repository is.
+var ofRepository = []string{"GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_NAMESPACE"}
+
+// git runs git in a directory. Which repository and index that is must not be taken from
+// the environment: git hooks, which may run tests, have both there.
 func git(dir string, env []string, args ...string) (string, error) {
 	cmd := exec.Command("git", args...)
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
+	inherited := slices.DeleteFunc(os.Environ(), func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		return slices.Contains(ofRepository, name)
+	})
+	cmd.Dir, cmd.Env = dir, append(inherited, env...)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
