@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,6 +53,9 @@ func previous(t testing.TB) build.Release {
 	newest := releases(t)[0]
 	r, err := build.ReleaseOf(newest.Version, newest.Commit, programs...)
 	if errors.Is(err, build.ErrNoCommit) {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("CI needs the commits of releases, in a clone that is not shallow: %v", err)
+		}
 		t.Logf("%v: upgrading from the present source, built as %s", err, newest.Version)
 		r, err = build.Present(newest.Version, programs...)
 	}
@@ -81,6 +86,31 @@ func overlay(t testing.TB, r build.Release) string {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), content, 0o600))
 	return dir
+}
+
+// A release is upgraded from once the next one is made, at the latest.
+func TestReleases_AreThoseOfTheChangelog(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(build.Root(), "CHANGELOG.md"))
+	require.NoError(t, err)
+	var listed []string
+	for _, r := range releases(t) {
+		listed = append(listed, r.Version)
+		assert.Regexp(t, "^[0-9a-f]{40}$", r.Commit, r.Version)
+	}
+	for _, version := range missing(string(text), listed) {
+		t.Errorf("testdata/releases.yaml has no commit for %s", version)
+	}
+	assert.Equal(t, []string{"v0.2.1", "v0.2.0"}, missing("## Unreleased\n## v0.3.0 - 2027-02-01\n## v0.2.1 - 2027-01-02\n\n## v0.2.0 - 2027-01-01\n## v0.1.0 - 2026-12-01\n", []string{"v0.1.0"}))
+}
+
+// missing are the versions of a changelog that are not listed. The newest may be about to
+// be made: then its commit is not known yet.
+func missing(changelog string, listed []string) (versions []string) {
+	for _, found := range regexp.MustCompile(`(?m)^## \[?(v[0-9]+\.[0-9]+\.[0-9]+)`).FindAllStringSubmatch(changelog, -1) {
+		versions = append(versions, found[1])
+	}
+	return slices.DeleteFunc(versions[min(len(versions), 1):], func(version string) bool { return slices.Contains(listed, version) })
 }
 
 func TestPrevious_SaysItsVersion(t *testing.T) {
