@@ -29,7 +29,7 @@ var programs = []string{"metalstack-apiserver", "metalstack-controller-manager",
 func tryARM64(ctx context.Context, logs string, out io.Writer) string {
 	emulator, err := findEmulator()
 	if err != nil {
-		return "not tried: " + err.Error()
+		return notRun + ": " + err.Error()
 	}
 	fmt.Fprintln(out, "building the programs for linux/arm64 (with cold caches: some minutes)")
 	for _, step := range []func(context.Context, string, string) error{buildARM64, printVersions, runExamples} {

@@ -30,7 +30,7 @@ func main() {
 	flags := pflag.NewFlagSet("compat", pflag.ContinueOnError)
 	flags.StringVar(&o.versions, "versions", "", "minor versions of Kubernetes to try, such as 'v1.33 v1.35'; by default all that are pinned")
 	flags.StringVar(&o.logs, "logs", filepath.Join(".cache", "compat"), "where logs and test binaries go")
-	flags.StringVar(&o.readme, "readme", "", "a page whose table is replaced if all versions were tried and all tests have passed")
+	flags.StringVar(&o.readme, "readme", "", "a page in whose table the rows of the versions that were run are replaced, if all tests have passed")
 	flags.BoolVar(&o.arm64, "arm64", true, "run the programs for linux/arm64 under qemu-user")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
@@ -74,7 +74,7 @@ func compare(ctx context.Context, o options) error {
 		t.add(v, outcomes)
 		fmt.Print(t.row(v), "\n\n")
 	}
-	if t.arm64 = "not asked for"; o.arm64 {
+	if t.arm64 = notRun; o.arm64 {
 		t.arm64 = tryARM64(ctx, o.logs, os.Stdout)
 	}
 	if err := ctx.Err(); err != nil {
@@ -83,16 +83,12 @@ func compare(ctx context.Context, o options) error {
 	if t.stack, err = stack(ctx); err != nil {
 		return err
 	}
-	markdown := t.markdown()
-	fmt.Print("\n", markdown)
+	fmt.Print("\n", t.markdown())
 	if failed := t.failed(); len(failed) > 0 {
 		return fmt.Errorf("%d failed:\n%s", len(failed), strings.Join(failed, "\n"))
 	}
 	if o.readme != "" {
-		if len(chosen) < len(pinned) || t.arm64 != passed {
-			return fmt.Errorf("%s stays as it is: only some versions were tried, or not linux/arm64", o.readme)
-		}
-		return replaceTable(o.readme, markdown)
+		return t.updatePage(o.readme, pinned)
 	}
 	return nil
 }
