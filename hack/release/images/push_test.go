@@ -16,7 +16,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"github.com/stretchr/testify/assert"
@@ -156,7 +155,7 @@ func TestPush_ReportsARegistryThatDoesNotAnswer(t *testing.T) {
 	server.Close()
 	tag, err := images.Reference(strings.TrimPrefix(server.URL, "http://"), images.Programs()[0], stamp)
 	require.NoError(t, err)
-	var index v1.ImageIndex = indexOf(t, images.Programs()[0], "program")
+	index := indexOf(t, images.Programs()[0], "program")
 	err = images.Push(t.Context(), tag, index, false, impatient())
 	require.ErrorContains(t, err, "failed to look up "+tag.String())
 	assert.ErrorContains(t, err, "connection refused")

@@ -77,7 +77,7 @@ func (g *Generator) OfImage(program Program, image Image) (*cdx.BOM, error) {
 	}
 	algorithm, sum, ok := strings.Cut(image.Digest, ":")
 	if !ok || algorithm != "sha256" {
-		return nil, fmt.Errorf("image of %s: invalid digest %q: must begin with sha256:", program.Name, image.Digest)
+		return nil, fmt.Errorf("image of %s: invalid digest %q: must begin with sha256 and a colon", program.Name, image.Digest)
 	}
 	_, name, ok := cutLast(image.Repository, "/")
 	if !ok {
