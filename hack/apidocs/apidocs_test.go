@@ -120,7 +120,16 @@ func TestPage_HasDefaultsAndEnumerations(t *testing.T) {
 	assert.Regexp(t, "\n\\| `timeout` .*<br>Default: `15m`", types["RemediationStrategy"])
 	assert.Regexp(t, "\n\\| `action`<br>\\*\\*required\\*\\* \\| \\[PowerAction\\]\\(#poweraction\\) ", types["MachinePowerSpec"])
 	assert.Contains(t, types["PowerAction"], "| `Cycle` | Switches the machine off, and on again. |")
+	assert.Contains(t, types["RemediationStrategyType"], "| `Reboot` | The machine is switched off and on again, ")
 	assert.Regexp(t, "\n\\| `phase` \\| \\[AllocationPhase\\]", types["MachineAllocation"], "of a type that is inlined")
+}
+
+// A field may be called kind, and not be that of an object.
+func TestPage_HasDescriptionOfOtherKinds(t *testing.T) {
+	t.Parallel()
+	types := described(t, v1alpha4.SchemeGroupVersion)
+	assert.Contains(t, types["MetalUser"], "kind is `MetalStackCluster`, `MetalStackNetwork`, ")
+	assert.Contains(t, types["MetalStackMachine"], "| `kind` | string | `MetalStackMachine` |")
 }
 
 func TestPage_LinksLeadSomewhere(t *testing.T) {

@@ -84,6 +84,9 @@ func readEnumerations(root, folder string) (*enumerations, error) {
 				case *ast.TypeSpec:
 					e.addType(spec, general.Doc)
 				case *ast.ValueSpec:
+					if !general.Lparen.IsValid() {
+						spec.Doc = general.Doc // of a constant that is declared alone
+					}
 					constants = append(constants, spec)
 				}
 			}
@@ -153,6 +156,9 @@ func (e *enumerations) addValue(spec *ast.ValueSpec) error {
 			return fmt.Errorf("%s: %w", name.Name, err)
 		}
 		doc := strings.TrimPrefix(strings.TrimPrefix(strings.TrimSpace(spec.Doc.Text()), name.Name), ":")
+		if doc == "" {
+			return fmt.Errorf("%s has no comment that says what %s means", name.Name, literal.Value)
+		}
 		e.types[ident.Name].values = append(e.types[ident.Name].values, value{value: text, doc: sentence(doc)})
 	}
 	return nil

@@ -76,6 +76,17 @@ func with(kind string, others ...subresource) []subresource {
 	return append([]subresource{status(kind), allocation(kind)}, others...)
 }
 
+// kubernetes are the types of Kubernetes that fields have, as a user writes them.
+var kubernetes = map[string]string{
+	"api.resource.Quantity":   "[quantity](https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/)",
+	"apis.meta.v1.Condition":  "[condition](https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/condition/)",
+	"apis.meta.v1.Duration":   "duration, such as `1h30m`",
+	"apis.meta.v1.ListMeta":   "[list metadata](https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/list-meta/)",
+	"apis.meta.v1.MicroTime":  "time, such as `2026-01-31T12:00:00.123456Z`",
+	"apis.meta.v1.ObjectMeta": "[metadata](https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/object-meta/)",
+	"apis.meta.v1.Time":       "time, such as `2026-01-31T12:00:00Z`",
+}
+
 // groups is the page's order.
 var groups = []group{{
 	version: v1alpha4.SchemeGroupVersion,

@@ -78,10 +78,10 @@ func definitions() map[string]common.OpenAPIDefinition {
 
 func (m *model) field(typ, name string, schema spec.Schema) (field, error) {
 	f := field{name: name, doc: schema.Description}
-	switch name {
-	case "apiVersion":
+	switch {
+	case name == "apiVersion" && m.isKind(typ):
 		f.doc = "`" + m.version.String() + "`"
-	case "kind":
+	case name == "kind" && m.isKind(typ):
 		f.doc = "`" + typ + "`"
 	}
 	text, uses, err := m.typeOf(schema)
@@ -92,7 +92,8 @@ func (m *model) field(typ, name string, schema spec.Schema) (field, error) {
 		if !strings.Contains(text, "string") {
 			return f, fmt.Errorf("%s is an enumeration, and its type %s", e.name, text)
 		}
-		text, uses = strings.Replace(text, "string", link(e.name), 1), e.name
+		f.typ, f.uses = strings.Replace(text, "string", link(e.name), 1), e.name
+		return f, nil // The values say what is allowed.
 	}
 	f.typ, f.uses, f.limits = text, uses, limits(schema)
 	return f, nil
@@ -108,13 +109,11 @@ func (m *model) typeOf(schema spec.Schema) (text, uses string, err error) {
 		if own, ok := strings.CutPrefix(ref, m.models); ok {
 			return link(own), own, nil
 		}
-		kubernetes, ok := strings.CutPrefix(ref, "io.k8s.apimachinery.pkg.")
+		text, ok := kubernetes[strings.TrimPrefix(ref, "io.k8s.apimachinery.pkg.")]
 		if !ok {
-			return "", "", fmt.Errorf("no page is known for %s", ref)
+			return "", "", fmt.Errorf("layout.go does not say what a user writes for %s", ref)
 		}
-		dot := strings.LastIndex(kubernetes, ".")
-		pkg, name := strings.ReplaceAll(kubernetes[:dot], ".", "/"), kubernetes[dot+1:]
-		return fmt.Sprintf("[%s](https://pkg.go.dev/k8s.io/apimachinery/pkg/%s#%s)", name, pkg, name), "", nil
+		return text, "", nil
 	}
 	if len(schema.Type) != 1 {
 		return "", "", fmt.Errorf("its type is %v, and not one", schema.Type)

@@ -178,7 +178,7 @@ var item = regexp.MustCompile(`^\s*- `)
 // does not allow there.
 func cell(doc string) string {
 	var out strings.Builder
-	listed := false
+	listed, begun := false, false
 	for line := range strings.Lines(doc) {
 		line = strings.TrimRight(line, "\n")
 		switch {
@@ -188,15 +188,21 @@ func cell(doc string) string {
 			} else {
 				out.WriteString("<ul><li>")
 			}
-			listed = true
+			listed, begun = true, true
 			out.WriteString(escape(item.ReplaceAllString(line, "")))
 		case strings.TrimSpace(line) == "":
-			out.WriteString("<br>")
+			if listed { // which ends the line
+				out.WriteString("</li></ul>")
+			} else {
+				out.WriteString("<br>")
+			}
+			listed, begun = false, false
 		default:
-			if out.Len() > 0 {
+			if begun {
 				out.WriteString(" ")
 			}
 			out.WriteString(escape(strings.TrimSpace(line)))
+			begun = true
 		}
 	}
 	if listed {

@@ -35,8 +35,11 @@ type PowerState string
 
 // The power states.
 const (
-	PowerStateOn      PowerState = "On"
-	PowerStateOff     PowerState = "Off"
+	// PowerStateOn: the machine has power.
+	PowerStateOn PowerState = "On"
+	// PowerStateOff: the machine is switched off.
+	PowerStateOff PowerState = "Off"
+	// PowerStateUnknown: the machine's controller (BMC) has not reported a state.
 	PowerStateUnknown PowerState = "Unknown"
 )
 
@@ -106,7 +109,9 @@ type LEDState string
 
 // The states of a chassis LED.
 const (
-	LEDOn  LEDState = "On"
+	// LEDOn: the LED is on.
+	LEDOn LEDState = "On"
+	// LEDOff: the LED is off.
 	LEDOff LEDState = "Off"
 )
 

@@ -148,7 +148,10 @@ type DeletionRequester string
 
 // The kinds of clients that request deletions.
 const (
-	DeletionByGarbageCollector    DeletionRequester = "GarbageCollector"
+	// DeletionByGarbageCollector: the garbage collector of Kubernetes.
+	DeletionByGarbageCollector DeletionRequester = "GarbageCollector"
+	// DeletionByNamespaceController: the namespace is being deleted.
 	DeletionByNamespaceController DeletionRequester = "NamespaceController"
-	DeletionByUser                DeletionRequester = "User"
+	// DeletionByUser: any other user, including controllers such as Cluster API's.
+	DeletionByUser DeletionRequester = "User"
 )

@@ -269,8 +269,12 @@ type MachineAddressType string
 
 // The kinds of address that are filled in.
 const (
-	MachineHostName    MachineAddressType = "Hostname"
-	MachineExternalIP  MachineAddressType = "ExternalIP"
-	MachineInternalIP  MachineAddressType = "InternalIP"
+	// MachineHostName: the machine's hostname.
+	MachineHostName MachineAddressType = "Hostname"
+	// MachineExternalIP: an address in a network that is not private.
+	MachineExternalIP MachineAddressType = "ExternalIP"
+	// MachineInternalIP: an address in a private network.
+	MachineInternalIP MachineAddressType = "InternalIP"
+	// MachineInternalDNS: the name of the Node, which is the hostname, too.
 	MachineInternalDNS MachineAddressType = "InternalDNS"
 )
