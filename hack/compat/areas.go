@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -95,6 +96,23 @@ func subtests(test string, names ...string) []string {
 		full = append(full, test+"/"+name)
 	}
 	return full
+}
+
+// selectAreas returns the areas of some names, in order, or all.
+func selectAreas(names []string) ([]area, error) {
+	if len(names) == 0 {
+		return areas, nil
+	}
+	var all []string
+	for _, a := range areas {
+		all = append(all, a.name)
+	}
+	for _, name := range names {
+		if !slices.Contains(all, name) {
+			return nil, fmt.Errorf("areas: %q: want some of %s", name, strings.Join(all, ", "))
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(areas), func(a area) bool { return !slices.Contains(names, a.name) }), nil
 }
 
 // packages are the directories of an area's packages, in order.

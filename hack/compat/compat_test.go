@@ -111,7 +111,6 @@ func TestREADME_TableHasEveryVersionAndArea(t *testing.T) {
 		assert.Equal(t, v.full, row[0])
 		for j, cell := range row[1:] {
 			assert.Contains(t, []string{passed, passed + "*", skipped, notRun}, cell, "%s with %s: run make compat", areas[j].name, v.full)
-			assert.Equal(t, row[1] == notRun, cell == notRun, "%s: a version is run in all areas, or in none", v.full)
 		}
 	}
 	capi, err := pinned(filepath.Join(root, "go.mod"), "sigs.k8s.io/cluster-api")
@@ -152,6 +151,15 @@ func TestChoose_NamesWhatThereIs(t *testing.T) {
 	assert.Equal(t, all, chosen)
 	_, err = choose(all, "v1.33 v1.9")
 	require.EqualError(t, err, `versions: "v1.9": want some of v1.33, v1.34`)
+}
+
+func TestSelectAreas_NamesWhatThereIs(t *testing.T) {
+	t.Parallel()
+	selected, err := selectAreas([]string{"OpenAPI", "Discovery"})
+	require.NoError(t, err)
+	assert.Equal(t, areas[1:3], selected)
+	_, err = selectAreas([]string{"Openapi"})
+	require.ErrorContains(t, err, `areas: "Openapi": want some of Installation, `)
 }
 
 func TestPinnedVersions_RefuseFolderOfAnotherVersion(t *testing.T) {
@@ -236,13 +244,14 @@ func TestTable_ShowsPackageThatFailedWithoutTest(t *testing.T) {
 	assert.Equal(t, []string{"v1.33.13: a: test/a: exit status 1: see a.log"}, table.failed())
 }
 
-func TestUpdatePage_KeepsVersionsThatWereNotRun(t *testing.T) {
+func TestUpdatePage_KeepsWhatWasNotRun(t *testing.T) {
 	t.Parallel()
 	page := filepath.Join(t.TempDir(), "README.md")
 	all := []version{{full: "v1.33.13", minor: "v1.33"}, {full: "v1.34.4", minor: "v1.34"}, {full: "v1.35.2", minor: "v1.35"}}
+	columns := []area{{name: "a"}, {name: "b"}}
 	run := func(v version, stack, arm64 string, notes ...string) string {
-		table := &table{areas: []area{{name: "a"}, {name: "b"}}, rows: []row{{version: v, cells: []string{"✓", "✓*"}, notes: notes}}, stack: stack, arm64: arm64}
-		require.NoError(t, table.updatePage(page, all))
+		table := &table{areas: columns, rows: []row{{version: v, cells: []string{"✓", "✓*"}, notes: notes}}, stack: stack, arm64: arm64}
+		require.NoError(t, table.updatePage(page, all, columns))
 		return text(t, page)
 	}
 	const header = "| Kubernetes | a | b |\n| --- | --- | --- |\n"
@@ -266,6 +275,17 @@ func TestUpdatePage_KeepsVersionsThatWereNotRun(t *testing.T) {
 - linux/arm64, under qemu-user: ✓
 `, "what was run before stays")
 
+	one := &table{areas: columns[1:], rows: []row{{version: all[2], cells: []string{"✓"}}, {version: all[1], cells: []string{"✓"}}}, stack: "With this.", arm64: notRun}
+	require.NoError(t, one.updatePage(page, all, columns))
+	assert.Contains(t, text(t, page), header+`| v1.33.13 | ✓ | ✓* |
+| v1.34.4 | ✓ | ✓ |
+| v1.35.2 | not run | ✓ |
+
+- v1.33, b: older.
+- With this.
+- linux/arm64, under qemu-user: ✓
+`, "one area")
+
 	assert.Contains(t, run(all[2], "With that.", notRun), header+`| v1.33.13 | not run | not run |
 | v1.34.4 | not run | not run |
 | v1.35.2 | ✓ | ✓* |
@@ -275,7 +295,7 @@ func TestUpdatePage_KeepsVersionsThatWereNotRun(t *testing.T) {
 `, "what was run with other programs says nothing of these")
 
 	require.NoError(t, os.WriteFile(page, []byte("nothing\n"), 0o600))
-	require.ErrorContains(t, (&table{}).updatePage(page, all), "no table between")
+	require.ErrorContains(t, (&table{}).updatePage(page, all, columns), "no table between")
 }
 
 func TestModules_ReplaceStagingByTheirVersion(t *testing.T) {

@@ -20,6 +20,7 @@ import (
 
 type options struct {
 	versions string
+	areas    []string
 	logs     string
 	readme   string
 	arm64    bool
@@ -29,8 +30,9 @@ func main() {
 	var o options
 	flags := pflag.NewFlagSet("compat", pflag.ContinueOnError)
 	flags.StringVar(&o.versions, "versions", "", "minor versions of Kubernetes to try, such as 'v1.33 v1.35'; by default all that are pinned")
+	flags.StringSliceVar(&o.areas, "areas", nil, "columns of the table to fill, such as 'Discovery,OpenAPI'; by default all")
 	flags.StringVar(&o.logs, "logs", filepath.Join(".cache", "compat"), "where logs and test binaries go")
-	flags.StringVar(&o.readme, "readme", "", "a page in whose table the rows of the versions that were run are replaced, if all tests have passed")
+	flags.StringVar(&o.readme, "readme", "", "a page in whose table the cells of what was run are replaced, if all tests have passed")
 	flags.BoolVar(&o.arm64, "arm64", true, "run the programs for linux/arm64 under qemu-user")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
@@ -58,16 +60,20 @@ func compare(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	selected, err := selectAreas(o.areas)
+	if err != nil {
+		return err
+	}
 	if o.logs, err = filepath.Abs(o.logs); err != nil {
 		return err
 	}
 	r := &runner{logs: o.logs, out: os.Stdout}
-	if err := r.build(ctx, packages(areas)); err != nil {
+	if err := r.build(ctx, packages(selected)); err != nil {
 		return err
 	}
-	t := &table{areas: areas}
+	t := &table{areas: selected}
 	for _, v := range chosen {
-		outcomes, err := r.run(ctx, v, areas)
+		outcomes, err := r.run(ctx, v, selected)
 		if err != nil {
 			return err
 		}
@@ -88,7 +94,7 @@ func compare(ctx context.Context, o options) error {
 		return fmt.Errorf("%d failed:\n%s", len(failed), strings.Join(failed, "\n"))
 	}
 	if o.readme != "" {
-		return t.updatePage(o.readme, pinned)
+		return t.updatePage(o.readme, pinned, areas)
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ const (
 	skipped = "–"
 	// failedMark begins the cell of an area in which tests have failed, and which names them.
 	failedMark = "✗ "
-	// notRun fills the row of a version that was not run.
+	// notRun is what a table says of what was not run.
 	notRun = "not run"
 	// arm64Line begins the line of a table that is not about Kubernetes.
 	arm64Line = "- linux/arm64, under qemu-user: "
@@ -147,12 +147,8 @@ func (t *table) failed() []string {
 // row is a version's row, as text for a terminal.
 func (t *table) row(v version) string {
 	var cells []string
-	for _, r := range t.rows {
-		if r.version == v {
-			for i, cell := range r.cells {
-				cells = append(cells, t.areas[i].name+" "+cell)
-			}
-		}
+	for i, cell := range t.rowOf(v).cells {
+		cells = append(cells, t.areas[i].name+" "+cell)
 	}
 	return v.full + "  " + strings.Join(cells, "  ")
 }
@@ -183,41 +179,57 @@ func (t *table) markdown() string {
 	return b.String()
 }
 
-// complete adds rows for the versions that were not run now: those of an earlier table, if
-// that has the same areas and the same programs, or else "not run".
-func (t *table) complete(all []version, earlier string) {
+// complete adds what was not run now, versions and areas: as an earlier table has it, if that
+// has the same columns and is of the same programs, or else as not run.
+func (t *table) complete(all []version, areas []area, earlier string) {
+	run := *t
+	t.areas, t.rows = areas, nil
 	lines := strings.Split(earlier, "\n")
-	same := slices.Contains(lines, t.header()) && slices.Contains(lines, "- "+t.stack)
-	var rows []row
+	if !slices.Contains(lines, t.header()) || !slices.Contains(lines, "- "+t.stack) {
+		lines = nil
+	}
 	for _, v := range all {
-		if i := slices.IndexFunc(t.rows, func(r row) bool { return r.version == v }); i >= 0 {
-			rows = append(rows, t.rows[i])
-			continue
-		}
-		r := row{version: v, cells: slices.Repeat([]string{notRun}, len(t.areas))}
+		r := row{version: v, cells: slices.Repeat([]string{notRun}, len(areas))}
 		for _, line := range lines {
-			if cells, found := strings.CutPrefix(line, "| "+v.full+" | "); same && found {
+			if cells, found := strings.CutPrefix(line, "| "+v.full+" | "); found {
 				r.cells = strings.Split(strings.TrimSuffix(cells, " |"), " | ")
 			}
-			if same && strings.HasPrefix(line, "- "+v.minor+", ") {
-				r.notes = append(r.notes, line)
+		}
+		for i, a := range areas {
+			now := run.rowOf(v)
+			j := slices.IndexFunc(run.areas, func(other area) bool { return other.name == a.name })
+			about := fmt.Sprintf("- %s, %s: ", v.minor, a.name)
+			notes := lines
+			if now != nil && j >= 0 {
+				r.cells[i], notes = now.cells[j], now.notes
+			}
+			for _, note := range notes {
+				if strings.HasPrefix(note, about) {
+					r.notes = append(r.notes, note)
+				}
 			}
 		}
-		rows = append(rows, r)
+		t.rows = append(t.rows, r)
 	}
-	t.rows = rows
 	for _, line := range lines {
-		if earlier, found := strings.CutPrefix(line, arm64Line); same && found && t.arm64 != passed {
-			t.arm64 = earlier
+		if was, found := strings.CutPrefix(line, arm64Line); found && t.arm64 != passed {
+			t.arm64 = was
 		}
 	}
 }
 
+func (t *table) rowOf(v version) *row {
+	if i := slices.IndexFunc(t.rows, func(r row) bool { return r.version == v }); i >= 0 {
+		return &t.rows[i]
+	}
+	return nil
+}
+
 var block = regexp.MustCompile("(?s)" + regexp.QuoteMeta(begin) + "\n(.*?)" + regexp.QuoteMeta(end))
 
-// updatePage replaces what stands between the marks of a page by the table, whose versions that
+// updatePage replaces what stands between the marks of a page by the table, whose cells that
 // were not run stay as they are there.
-func (t *table) updatePage(page string, all []version) error {
+func (t *table) updatePage(page string, all []version, areas []area) error {
 	content, err := os.ReadFile(page)
 	if err != nil {
 		return err
@@ -226,6 +238,6 @@ func (t *table) updatePage(page string, all []version) error {
 	if found == nil {
 		return fmt.Errorf("%s: no table between %q and %q", page, begin, end)
 	}
-	t.complete(all, string(found[1]))
+	t.complete(all, areas, string(found[1]))
 	return os.WriteFile(page, block.ReplaceAllLiteral(content, []byte(begin+"\n"+t.markdown()+end)), 0o644) //nolint:gosec // a page of the repository
 }
