@@ -121,7 +121,7 @@ capi: $(CAPI_MANAGERS) $(BIN)/clusterctl ## Cluster API's managers and clusterct
 
 helm: $(BIN)/helm ## helm, into bin/, to install the chart in artifacts/charts with
 
-compat: controlplane capi $(patsubst %,$(BIN)/compat/%/kube-apiserver,$(filter-out $(basename $(K8S)),$(K8S_VERSIONS))) ## The end-to-end core against each supported Kubernetes, and linux/arm64 under qemu: make compat K8S_VERSIONS='v1.33 v1.35'
+compat: controlplane capi $(BIN)/release $(patsubst %,$(BIN)/compat/%/kube-apiserver,$(filter-out $(basename $(K8S)),$(K8S_VERSIONS))) ## The end-to-end core against each supported Kubernetes, and linux/arm64 under qemu: make compat K8S_VERSIONS='v1.33 v1.35'
 	@CGO_ENABLED=0 $(GO) build -trimpath -o .cache/compat/compat ./hack/compat
 	@exec .cache/compat/compat --versions '$(K8S_VERSIONS)' $(COMPAT_FLAGS)
 

@@ -140,6 +140,15 @@ func TestAreas_NameTestsThatExist(t *testing.T) {
 	}
 }
 
+// In a clean clone nothing is built, and the area of Cluster API runs bin/release.
+func TestMakefile_BuildsWhatTestsRun(t *testing.T) {
+	t.Parallel()
+	_, rest, found := strings.Cut(text(t, root, "Makefile"), "\ncompat: ")
+	require.True(t, found)
+	prerequisites, _, _ := strings.Cut(rest, "##")
+	assert.Subset(t, strings.Fields(prerequisites), []string{"controlplane", "capi", "$(BIN)/release"})
+}
+
 func TestChoose_NamesWhatThereIs(t *testing.T) {
 	t.Parallel()
 	all := []version{{full: "v1.33.13", minor: "v1.33"}, {full: "v1.34.4", minor: "v1.34"}}
