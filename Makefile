@@ -58,7 +58,7 @@ run: build $(if $(shell command -v kubectl),,$(BIN)/kubectl) ## Start simulator,
 	@$(GO_BUILD) -o $(BIN)/run ./hack/run
 	@exec $(BIN)/run --bin $(BIN) $(RUN_FLAGS)
 
-demo: build kubectl-metal controlplane capi ## Cluster API builds, scales, repairs and deletes a tenant's cluster, on this machine (Ctrl-C stops all)
+demo: build kubectl-metal controlplane capi $(BIN)/release ## Cluster API builds, scales, repairs and deletes a tenant's cluster, on this machine (Ctrl-C stops all)
 	@echo "building hack/demo (with cold caches: a minute or two)"
 	@$(GO_BUILD) -o $(BIN)/demo ./hack/demo
 	@exec $(BIN)/demo --bin $(BIN) $(DEMO_FLAGS)

@@ -140,13 +140,15 @@ func TestAreas_NameTestsThatExist(t *testing.T) {
 	}
 }
 
-// In a clean clone nothing is built, and the area of Cluster API runs bin/release.
-func TestMakefile_BuildsWhatTestsRun(t *testing.T) {
+// In a clean clone nothing is built, and the repository of clusterctl is made by bin/release.
+func TestMakefile_BuildsWhatClusterAPIIsTestedWith(t *testing.T) {
 	t.Parallel()
-	_, rest, found := strings.Cut(text(t, root, "Makefile"), "\ncompat: ")
-	require.True(t, found)
-	prerequisites, _, _ := strings.Cut(rest, "##")
-	assert.Subset(t, strings.Fields(prerequisites), []string{"controlplane", "capi", "$(BIN)/release"})
+	for _, target := range []string{"demo", "compat"} {
+		_, rest, found := strings.Cut(text(t, root, "Makefile"), "\n"+target+": ")
+		require.True(t, found, target)
+		prerequisites, _, _ := strings.Cut(rest, "##")
+		assert.Subset(t, strings.Fields(prerequisites), []string{"controlplane", "capi", "$(BIN)/release"}, target)
+	}
 }
 
 func TestChoose_NamesWhatThereIs(t *testing.T) {
