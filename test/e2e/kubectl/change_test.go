@@ -224,9 +224,10 @@ func deleteWaitsForRelease(s *space) {
 	require.Empty(s.t, s.kubectl("get", "msm", "-o=name"), "the machine is not discovered: it was given back")
 	s.kubectlIn(clusterManifest("orchid"), "delete", "--timeout=1m", "-f", "-")
 
-	// A wait that is too short fails, and what was marked stays marked.
+	// A wait that is too short fails, and what was marked stays marked. The timeout is that of
+	// the requests, too.
 	s.kubectlIn(restingManifest("node-3"), "create", "-f", "-")
-	require.Contains(s.t, s.refused("", "delete", "msm", "node-3", "--timeout=100ms"), "timed out")
+	require.Contains(s.t, s.refused("", "delete", "msm", "node-3", "--timeout=3s"), "timed out")
 	require.NotEmpty(s.t, s.field(".metadata.deletionTimestamp", "msm", "node-3"))
 	s.kubectl("annotate", "msm", "node-3", "cluster.x-k8s.io/paused-")
 	s.kubectl("wait", "--for=delete", "msm/node-3", "--timeout=1m")
