@@ -21,8 +21,10 @@ const failedPrefix = "failed: "
 // emulators are the names that qemu-user has for arm64.
 var emulators = []string{"qemu-aarch64-static", "qemu-aarch64"}
 
-// programs of ours, of which the plugin of kubectl is not needed by make run.
-var programs = []string{"metalstack-apiserver", "metalstack-controller-manager", "metal-api-simulator", "kubectl-metal"}
+// plugin is the program that make run does not need.
+const plugin = "kubectl-metal"
+
+var programs = []string{"metalstack-apiserver", "metalstack-controller-manager", "metal-api-simulator", plugin}
 
 // tryARM64 builds the programs for linux/arm64 and runs them under qemu-user: --version of
 // each, and then `make run` until the examples' machines have phoned home.
@@ -94,9 +96,21 @@ func printVersions(ctx context.Context, _, dir string) error {
 		if err != nil {
 			return fmt.Errorf("%s --version: %w: %s", program, err, output)
 		}
-		if !strings.HasPrefix(string(output), program+" v") {
-			return fmt.Errorf("%s --version: printed %q", program, output)
+		if err := isVersion(program, string(output)); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// isVersion checks what --version of a program printed. The version itself is unknown, as in
+// each build without the Makefile.
+func isVersion(program, output string) error {
+	if program == plugin {
+		program = "kubectl metal" // as it is called
+	}
+	if !strings.HasPrefix(output, program+" ") || !strings.Contains(output, "(commit ") {
+		return fmt.Errorf("%s --version: printed %q", program, output)
 	}
 	return nil
 }

@@ -238,6 +238,13 @@ func TestTable_ShowsWhatBecameOfTests(t *testing.T) {
 	assert.Contains(t, table.row(v), "v1.33.13  all good ✓  all old –")
 }
 
+func TestARM64_KnowsWhatProgramsPrint(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, isVersion("metalstack-apiserver", "metalstack-apiserver unknown (commit unknown, go1.26.8)\n"))
+	require.NoError(t, isVersion(plugin, "kubectl metal unknown (commit unknown, go1.26.8)\n"))
+	require.EqualError(t, isVersion("metalstack-apiserver", "exec format error\n"), `metalstack-apiserver --version: printed "exec format error\n"`)
+}
+
 func TestPattern_SelectsTestsOfAPackage(t *testing.T) {
 	t.Parallel()
 	some := []area{{"a", map[string][]string{"p": {"TestA", "TestB/c"}}}, {"b", map[string][]string{"q": {"TestD"}, "p": {"TestB/e/f"}}}}
