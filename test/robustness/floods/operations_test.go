@@ -56,7 +56,7 @@ func (env *environment) powerRequests(t *testing.T) {
 	flooding, stop := context.WithTimeout(t.Context(), floodFor/2)
 	defer stop()
 	var sent, refused, requests atomic.Int64
-	env.served(t, func() {
+	env.served(t, func(<-chan struct{}) {
 		var all sync.WaitGroup
 		for range connections {
 			all.Go(func() {
