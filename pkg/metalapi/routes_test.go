@@ -110,6 +110,11 @@ func TestLimits_AreOfOneCluster(t *testing.T) {
 	assert.Equal(t, http.StatusTooManyRequests, status)
 	assert.Contains(t, message, "the limit is 1 per second, with a burst of 30")
 	require.NoError(t, limits.take(rose, false), "reads go on")
+	for range requestBurst - writeBurst - 2 { // the refused write was a request, too
+		require.NoError(t, limits.take(rose, false))
+	}
+	_, message = statusOf(limits.take(rose, false))
+	assert.Contains(t, message, "too many requests for one cluster: the limit is 20 per second, with a burst of 200")
 	require.NoError(t, limits.take(lily, true))
 	clock.Step(time.Second)
 	require.NoError(t, limits.take(rose, true))

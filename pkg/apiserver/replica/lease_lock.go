@@ -9,7 +9,10 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 )
 
@@ -24,6 +27,7 @@ type leaseLock struct {
 	timeout time.Duration
 
 	mu     sync.Mutex
+	wrote  bool // tried to acquire
 	won    bool
 	end    context.CancelFunc // ends the round
 	round  context.Context
@@ -122,6 +126,9 @@ func (l *leaseLock) acquire(ctx context.Context, record resourcelock.LeaderElect
 	began := l.clock.Now()
 	limited, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
+	l.mu.Lock()
+	l.wrote = true
+	l.mu.Unlock()
 	if err := write(limited, record); err != nil {
 		return err
 	}
@@ -135,4 +142,28 @@ func (l *leaseLock) acquire(ctx context.Context, record resourcelock.LeaderElect
 	}
 	l.won, l.holder = true, l.Identity()
 	return nil
+}
+
+// releaseUnwon is called after the last round. A write that arrived after its round had
+// ended may have acquired the Lease: it is released, so that no other server waits until
+// it expires.
+func (l *leaseLock) releaseUnwon(ctx context.Context) {
+	l.mu.Lock()
+	done := l.won || !l.wrote
+	l.mu.Unlock()
+	if done {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.timeout)
+	defer cancel()
+	record, _, err := l.Interface.Get(ctx)
+	if err == nil && record.HolderIdentity == l.Identity() {
+		now := metav1.NewTime(l.clock.Now())
+		err = l.Interface.Update(ctx, resourcelock.LeaderElectionRecord{
+			LeaderTransitions: record.LeaderTransitions, LeaseDurationSeconds: 1, AcquireTime: now, RenewTime: now,
+		})
+	}
+	if err != nil && !apierrors.IsNotFound(err) {
+		klog.FromContext(ctx).Info("Failed to release the Lease: it expires", "lease", l.Describe(), "err", err)
+	}
 }

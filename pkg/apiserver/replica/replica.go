@@ -158,6 +158,7 @@ func (r *Replica) Run(ctx context.Context, won func(context.Context)) error {
 		for ctx.Err() == nil && !r.lock.hasWon() {
 			r.elector.Run(r.lock.beginRound(quiet))
 		}
+		r.lock.releaseUnwon(ctx)
 	}()
 	select {
 	case <-ended:

@@ -250,3 +250,31 @@ func TestReplica_RestartedContainerContinuesItsLease(t *testing.T) {
 		time.Sleep(time.Minute)
 	})
 }
+
+// The write that acquires the Lease is in flight when the server leaves the election.
+func TestReplica_ReleasesLeaseThatItAcquiredAfterResigning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFakeCluster(t, "a")
+		w.failing(func(verb, _ string) error {
+			if verb == "create" {
+				return errors.New("try again")
+			}
+			return nil
+		})
+		a := w.run("a")
+		require.False(t, a.hasWon())
+		arrived := false
+		w.failing(func(verb, _ string) error {
+			if verb == "create" {
+				arrived = true
+				a.kill()
+			}
+			return nil
+		})
+		time.Sleep(10 * time.Second)
+		require.True(t, arrived)
+		require.NoError(t, <-a.lost)
+		assert.False(t, a.hasWon())
+		assert.Empty(t, w.holder())
+	})
+}

@@ -158,8 +158,9 @@ func TestMetalAPIOfCluster_FloodIsRefused(t *testing.T) {
 	env := start(t)
 	env.allocatedCluster(t, "rose", "node-1")
 	refused := 0
-	for range 400 {
-		if status, _ := env.ask(t, "GET", "rose", "v1/health", ""); status == http.StatusTooManyRequests {
+	// The limit of writes: a slow machine does not reach that of all requests.
+	for range 100 {
+		if status, _ := env.ask(t, "DELETE", "rose", "v1/ip/free/198.51.100.1", ""); status == http.StatusTooManyRequests {
 			refused++
 		}
 	}
