@@ -5,7 +5,6 @@ package options
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -60,8 +59,8 @@ func (o *Metal) AddFlags(fs *pflag.FlagSet) {
 // Validate returns all errors.
 func (o *Metal) Validate() []error {
 	var errs []error
-	if u, err := url.Parse(o.URL); o.URL == "" || err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		errs = append(errs, fmt.Errorf("--metal-api-url must be an http or https URL, for example https://api.example.org/metal, got %q", o.URL))
+	if _, err := metalclient.ParseURL("--metal-api-url", o.URL); err != nil {
+		errs = append(errs, err)
 	}
 	if o.HMACType != metalclient.AuthEdit && o.HMACType != metalclient.AuthAdmin {
 		errs = append(errs, fmt.Errorf("--metal-api-hmac-type must be %s or %s, got %q", metalclient.AuthEdit, metalclient.AuthAdmin, o.HMACType))

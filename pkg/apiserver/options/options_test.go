@@ -50,6 +50,21 @@ func TestOptions_ValidateReportsEveryError(t *testing.T) {
 	}
 }
 
+func TestOptions_RefuseURLOfTheMetalAPIWithItsVersionOrAPassword(t *testing.T) {
+	for url, message := range map[string]string{
+		"https://api.example.org/metal/v1":        `--metal-api-url must have the base path without /v1, which is added to it, such as "https://api.example.org/metal"`,
+		"https://me:secret@api.example.org/metal": `--metal-api-url must have no user and no password, got one in "https://api.example.org/metal"`,
+		"https://api.example.org/metal?secret":    `--metal-api-url must have no query and no fragment`,
+	} {
+		o := standaloneOptions(t)
+		o.Metal.URL = url
+		require.NoError(t, o.Complete())
+		err := o.Validate()
+		require.ErrorContains(t, err, message)
+		assert.NotContains(t, err.Error(), "secret")
+	}
+}
+
 func TestRecords_InAClusterAreKeptInTheServersNamespace(t *testing.T) {
 	t.Setenv(NamespaceVariable, "")
 	o := standaloneOptions(t)

@@ -3,15 +3,14 @@
 package options
 
 import (
-	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"strings"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/cert"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/baseurl"
 	"metal-stack.io/infrastructure-apiserver/pkg/controller"
 )
 
@@ -67,18 +66,9 @@ func validateManagementClusterURL(text string) error {
 	if text == "" {
 		return nil
 	}
-	u, err := url.Parse(text)
-	switch {
-	case err != nil:
-		// What it quotes may hold a password.
-		return errors.New("--management-cluster-url must be a URL, such as https://kubernetes.example.org:6443")
-	case u.User != nil:
-		return errors.New("--management-cluster-url must have no user and no password: workload clusters authenticate with a token")
-	case u.Scheme != "https" || u.Hostname() == "":
-		return fmt.Errorf("--management-cluster-url must begin with https:// and a host, got %q", text)
-	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		// They may hold a secret.
-		return fmt.Errorf("--management-cluster-url must have no query and no fragment, got one after %q", u.Scheme+"://"+u.Host+u.EscapedPath())
-	}
-	return nil
+	_, err := baseurl.Rules{
+		Name: "--management-cluster-url", Schemes: []string{"https"}, Example: "https://kubernetes.example.org:6443",
+		WithoutUser: "workload clusters authenticate with a token",
+	}.Parse(text)
+	return err
 }

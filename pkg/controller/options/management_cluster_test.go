@@ -29,12 +29,12 @@ func TestOptions_ValidateManagementClusterURL(t *testing.T) {
 		"kubernetes.example.org:6443":       "--management-cluster-url must",
 		"https://":                          "must begin with https:// and a host",
 		"https://:6443":                     "must begin with https:// and a host",
-		"https://a.example.org?x=y":         `must have no query and no fragment, got one after "https://a.example.org"`,
-		"https://a.example.org/b?x=secret":  `must have no query and no fragment, got one after "https://a.example.org/b"`,
+		"https://a.example.org?x=y":         `--management-cluster-url must have no query and no fragment, such as https://kubernetes.example.org:6443, got one after "https://a.example.org"`,
+		"https://a.example.org/b?x=secret":  `got one after "https://a.example.org/b"`,
 		"https://a.example.org#secret":      "must have no query and no fragment",
 		"https://a.example.org?":            "must have no query and no fragment",
 		"https://a.example.org#x":           "must have no query and no fragment",
-		"https://me:secret@a.example.org":   "must have no user and no password",
+		"https://me:secret@a.example.org":   "workload clusters authenticate with a token",
 		"https://me:secret@a b\x7f":         "must be a URL",
 	} {
 		o := New()

@@ -374,8 +374,31 @@ func TestNew_ValidatesOptions(t *testing.T) {
 		{URL: "x.example/metal", HMAC: "k"},
 		{URL: "ftp://x", HMAC: "k"},
 		{URL: "http://x\x7f", HMAC: "k"},
+		{URL: "http://x/v1", HMAC: "k"},
 	} {
 		_, err := New(o)
 		require.Error(t, err, o.URL)
+	}
+}
+
+func TestParseURL(t *testing.T) {
+	for text, message := range map[string]string{
+		"http://api.example.org":                 "",
+		"https://api.example.org:8443/metal/":    "",
+		"https://api.example.org/metal/v1alpha1": "",
+		"https://api.example.org/metal/v1":       `--metal-api-url must have the base path without /v1, which is added to it, such as "https://api.example.org/metal", got "https://api.example.org/metal/v1"`,
+		"https://api.example.org/v1//":           `such as "https://api.example.org", got`,
+		"https://me:secret@api.example.org":      `must have no user and no password, got one in "https://api.example.org", such as https://api.example.org/metal: requests are signed with the HMAC key`,
+		"https://api.example.org/metal?x=secret": `must have no query and no fragment, such as https://api.example.org/metal, got one after "https://api.example.org/metal"`,
+		"api.example.org/metal":                  "must begin with http:// or https:// and a host",
+	} {
+		u, err := ParseURL("--metal-api-url", text)
+		if message == "" {
+			require.NoError(t, err, text)
+			require.Equal(t, text, u.String())
+			continue
+		}
+		require.ErrorContains(t, err, message, text)
+		require.NotContains(t, err.Error(), "secret", text)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"github.com/metal-stack/security"
 	"k8s.io/utils/clock"
 
+	"metal-stack.io/infrastructure-apiserver/pkg/baseurl"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
 )
@@ -40,12 +42,9 @@ type transport struct {
 var _ runtime.ClientTransport = &transport{}
 
 func newMetalTransport(base string, opts Options) (*transport, error) {
-	u, err := url.Parse(base)
+	u, err := ParseURL("metal-api URL", base)
 	if err != nil {
-		return nil, fmt.Errorf("failed to parse the metal-api URL: %w", err)
-	}
-	if u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return nil, fmt.Errorf("invalid metal-api URL %q: must be http(s)://host[:port]/basepath", u.Redacted())
+		return nil, err
 	}
 	answerTimes := answerTimeTransport{next: opts.Transport, clock: opts.Clock}
 	if opts.Transport == nil {
@@ -61,6 +60,24 @@ func newMetalTransport(base string, opts Options) (*transport, error) {
 	// Whatever an answer calls itself, it is JSON or an error.
 	rt.Consumers = map[string]runtime.Consumer{"*/*": runtime.ConsumerFunc(strictJSON)}
 	return &transport{runtime: rt, clock: opts.Clock, timeouts: opts.Timeouts}, nil
+}
+
+// ParseURL returns the URL of a metal-api, or an error that begins with name and says which
+// URLs are allowed. It quotes nothing that may be a secret.
+func ParseURL(name, text string) (*url.URL, error) {
+	u, err := baseurl.Rules{
+		Name: name, Schemes: []string{"http", "https"}, Example: "https://api.example.org/metal",
+		WithoutUser: "requests are signed with the HMAC key",
+	}.Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	// metal-go sends its requests to /v1/… below the path.
+	if base, ok := strings.CutSuffix(strings.TrimRight(u.Path, "/"), "/v1"); ok {
+		allowed := url.URL{Scheme: u.Scheme, Host: u.Host, Path: base}
+		return nil, fmt.Errorf("%s must have the base path without /v1, which is added to it, such as %q, got %q", name, allowed.String(), baseurl.Redact(u))
+	}
+	return u, nil
 }
 
 // setHMAC replaces the credential.

@@ -21,6 +21,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- with $image.digest }}@{{ . }}{{ end }}
 {{- end }}
 
+{{/* Refuses what a URL must not have, as the programs do, and does not quote it: the schema would. The
+arguments are the path of the value, and the value. */}}
+{{- define "metalstack-apiserver.validateURL" -}}
+{{- $path := index . 0 }}
+{{- $url := index . 1 | default "" }}
+{{- if contains "@" $url }}
+{{- fail (printf "%s: must have no user and no password" $path) }}
+{{- end }}
+{{- if regexMatch "[?#]" $url }}
+{{- fail (printf "%s: must have no query and no fragment" $path) }}
+{{- end }}
+{{- end }}
+
 {{/* Flags of a container: the arguments are the name and the values of the program, and the flags of
 the chart. */}}
 {{- define "metalstack-apiserver.args" -}}
