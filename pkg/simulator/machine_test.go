@@ -3,11 +3,16 @@
 package simulator_test
 
 import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
 	networkapi "github.com/metal-stack/metal-go/api/client/network"
 	"github.com/metal-stack/metal-go/api/models"
+	"github.com/metal-stack/security"
 	"github.com/stretchr/testify/require"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
@@ -30,6 +35,37 @@ func TestMachineAllocate_AddressesReturnWithFree(t *testing.T) {
 	require.Empty(t, s.Sim.Inventory().IPs)
 	require.Equal(t, 1, s.Sim.Inventory().Allocations("a=b"))
 	require.Equal(t, 1, s.Sim.Inventory().Frees("a=b"))
+}
+
+// TestMachineGet_IsWhatWritesAnswer: a get, which encodes a machine once, has the bytes of
+// a write's answer, before and after changes, but for the fractions of the time of the write.
+func TestMachineGet_IsWhatWritesAnswer(t *testing.T) {
+	t.Parallel()
+	s := newLab(t, simulator.Config{})
+	m := s.mustAllocate(wanted(s.makeNetwork(simulator.ProjectA), "a=<\n b>"))
+	mac := security.NewHMACAuth("Metal-Admin", []byte(simulator.DefaultHMAC.Admin))
+	call := func(method, path, body string) string {
+		t.Helper()
+		r := httptest.NewRequest(method, path, strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		mac.AddAuth(r, time.Now(), nil)
+		w := httptest.NewRecorder()
+		s.Sim.Handler().ServeHTTP(w, r)
+		require.Equal(t, http.StatusOK, w.Code, w.Body)
+		answer := w.Body.String()
+		return answer[:strings.LastIndex(answer, `"changed":`)]
+	}
+	get := func() string { return call(http.MethodGet, "/v1/machine/"+*m.ID, "") }
+	update := func(description string) string {
+		return call(http.MethodPost, "/v1/machine", fmt.Sprintf(`{"id":%q,"description":%q}`, *m.ID, description))
+	}
+	before := get()
+	require.Equal(t, update("first"), get())
+	require.NotEqual(t, before, get())
+	require.Equal(t, update("second \n  line"), get())
+	require.NoError(t, s.Sim.PhoneHome(*m.ID))
+	require.Equal(t, update("third"), get())
+	require.Equal(t, get(), get())
 }
 
 // TestMachineTags_AreUniqueByKey: tags that the metal-api sets itself take

@@ -3,6 +3,7 @@
 package simulator
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -146,11 +147,20 @@ func named(err error) error {
 // rawList is a list of entries that are encoded already.
 type rawList [][]byte
 
+// rawEntity is what is encoded already, as an entry of a list.
+type rawEntity struct{ entry []byte }
+
+// encode takes the indentation of the list away; a JSON string has no newline.
+func (e rawEntity) encode() []byte { return bytes.ReplaceAll(e.entry, []byte("\n "), []byte("\n")) }
+
 // encode is the body of an answer: indented by one blank, no newline at the
 // end, as go-restful prints it (001: 181 bytes, 159 compact).
 func encode(v any) []byte {
-	if l, ok := v.(rawList); ok {
-		return l.encode()
+	switch raw := v.(type) {
+	case rawList:
+		return raw.encode()
+	case rawEntity:
+		return raw.encode()
 	}
 	b, err := json.MarshalIndent(v, "", " ")
 	if err != nil {
