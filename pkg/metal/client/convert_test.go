@@ -5,6 +5,10 @@ package client
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -12,13 +16,15 @@ import (
 
 	"github.com/metal-stack/metal-go/api/models"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/metal/internal/metaltest"
 )
 
 // Every recorded machine is read as metal-go's models read it.
 func TestMachineDecoder_AgreesWithMetalGo(t *testing.T) {
-	n, errors := 0, 0
+	n, failed := 0, 0
 	for _, r := range recorded(t) {
 		if r.Status/100 != 2 || !strings.HasPrefix(r.Path, "/v1/machine") && !strings.HasPrefix(r.Path, "/v1/firewall") {
 			continue
@@ -47,7 +53,7 @@ func TestMachineDecoder_AgreesWithMetalGo(t *testing.T) {
 			if e := m.Events.LastErrorEvent; e == nil {
 				require.Nil(t, f.LastError)
 			} else {
-				errors++
+				failed++
 				require.Equal(t, &metal.Event{Event: deref(e.Event), Message: e.Message, Time: toTime(e.Time)}, f.LastError)
 			}
 			require.Len(t, f.Events, len(m.Events.Log))
@@ -80,7 +86,7 @@ func TestMachineDecoder_AgreesWithMetalGo(t *testing.T) {
 		}
 	}
 	require.Greater(t, n, 90)
-	require.Positive(t, errors)
+	require.Positive(t, failed)
 }
 
 func TestMachineDecoder_WriteAnswerEqualsNextRead(t *testing.T) {
@@ -117,9 +123,9 @@ func TestMachineDecoder_ErrorQuotesNoValue(t *testing.T) {
 	require.NotContains(t, err.Error(), "secret")
 }
 
-func TestMachineDecoder_EntriesOfAListShareNothing(t *testing.T) {
-	t.Parallel()
-	entries := []string{
+// machineEntries are answers that have little in common.
+func machineEntries() []string {
+	return []string{
 		`{"id":"m1","tags":["a","b"],"rackid":"r","liveliness":"Alive","state":{"value":"LOCKED","description":"x"},"events":{"log":[` +
 			`{"event":"E1","message":"M1","time":"2026-01-01T00:00:00Z"},{"event":"E2","message":"M2","time":"2026-01-02T00:00:00Z"}],"last_error_event":{"event":"E1"},"crash_loop":true},` +
 			`"allocation":{"allocationuuid":"a1","project":"p","networks":[{"networkid":"n","ips":["1.2.3.4","1.2.3.5"],"prefixes":["10.0.0.0/8"],"asn":1,"nat":true}]}}`,
@@ -128,6 +134,49 @@ func TestMachineDecoder_EntriesOfAListShareNothing(t *testing.T) {
 		`{"id":"m4","tags":null,"events":{"log":null},"allocation":null}`,
 		`{"id":"m5","tags":["c"],"events":{"log":[{"event":"E3"},{"message":"M3"},{}]},"allocation":{}}`,
 	}
+}
+
+// TestMachineGet_SharesNothingWithOthers: gets, which use buffers of others again, answer
+// what is decoded alone, also after answers that are cut short or wrong, and keep it.
+func TestMachineGet_SharesNothingWithOthers(t *testing.T) {
+	t.Parallel()
+	var gets errgroup.Group
+	for worker := range 4 {
+		gets.Go(func() error {
+			api := &answering{status: http.StatusOK}
+			c := api.client(t)
+			var got, want []*metal.Machine
+			for round := range 100 {
+				for i, entry := range machineEntries() {
+					var one machineDecoder
+					if err := one.decodeOne(newMachineReader(strings.NewReader(entry))); err != nil {
+						return err
+					}
+					want = append(want, one.machine())
+					api.body = []byte(entry)
+					m, err := c.Machine(t.Context(), metaltest.NoSuchID)
+					if err != nil {
+						return err
+					}
+					got = append(got, m)
+					api.body = []byte([]string{entry[:(worker+round+i)%len(entry)], entry + "x", `{"id":"x","tags":["y"],"allocation":3}`, ""}[(worker+round)%4])
+					if m, err := c.Machine(t.Context(), metaltest.NoSuchID); err == nil || m != nil {
+						return fmt.Errorf("%s: %v, %v", api.body, m, err)
+					}
+				}
+			}
+			if !reflect.DeepEqual(want, got) {
+				return errors.New("an answer changed, or has something of another one")
+			}
+			return nil
+		})
+	}
+	require.NoError(t, gets.Wait())
+}
+
+func TestMachineDecoder_EntriesOfAListShareNothing(t *testing.T) {
+	t.Parallel()
+	entries := machineEntries()
 	var list machineDecoder
 	require.NoError(t, list.decodeList(newMachineReader(strings.NewReader("["+strings.Join(entries, ",")+"]"))))
 	require.Len(t, list.machines, len(entries))

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -37,23 +39,34 @@ func (md *machineDecoder) machine() *metal.Machine {
 // decodesOne makes an operation read its answer, a machine, into l, and return
 // result, which stays empty.
 func (md *machineDecoder) decodesOne(result any) func(*runtime.ClientOperation) {
-	return md.replaceReader(result, md.decodeOne)
+	return md.replaceReader(result, func(body io.Reader) error {
+		w := workspaces.Get().(*workspace)
+		defer w.release()
+		w.reader.Reset(body, leniently)
+		err := w.decoder.decodeOne(&w.reader)
+		if err == nil {
+			err = tokenAtEnd(&w.reader)
+		}
+		md.machines = slices.Clone(w.decoder.machines)
+		return err
+	})
 }
 
 // decodesList does so for an answer that is a list.
 func (md *machineDecoder) decodesList(result any) func(*runtime.ClientOperation) {
-	return md.replaceReader(result, md.decodeList)
+	return md.replaceReader(result, func(body io.Reader) error {
+		d := newMachineReader(body)
+		if err := md.decodeList(d); err != nil {
+			return err
+		}
+		return tokenAtEnd(d)
+	})
 }
 
-func (md *machineDecoder) replaceReader(result any, read func(*jsontext.Decoder) error) func(*runtime.ClientOperation) {
+func (md *machineDecoder) replaceReader(result any, read func(io.Reader) error) func(*runtime.ClientOperation) {
 	return func(op *runtime.ClientOperation) {
 		op.Reader = runtime.ClientResponseReaderFunc(func(response runtime.ClientResponse, _ runtime.Consumer) (any, error) {
-			d := newMachineReader(response.Body())
-			err := read(d)
-			if err == nil {
-				err = tokenAtEnd(d)
-			}
-			if err != nil {
+			if err := read(response.Body()); err != nil {
 				md.machines = nil
 				return nil, err
 			}
@@ -62,11 +75,42 @@ func (md *machineDecoder) replaceReader(result any, read func(*jsontext.Decoder)
 	}
 }
 
-// newMachineReader reads an answer for a machineDecoder. It is as lenient as
-// encoding/json, but for the case of names.
-func newMachineReader(body io.Reader) *jsontext.Decoder {
-	return jsontext.NewDecoder(body, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+// workspace is what decoding one machine needs besides its fact, 16 kB of buffers and
+// tables, which the next one uses again: gets are frequent.
+type workspace struct {
+	reader  jsontext.Decoder
+	decoder machineDecoder
 }
+
+var workspaces = sync.Pool{New: func() any { return &workspace{} }}
+
+const (
+	// maxPooledStrings is how many interned strings a workspace keeps.
+	maxPooledStrings = 1024
+	// maxPooledAnswer is how long an answer is, at most, whose workspace is used again.
+	maxPooledAnswer = 64 << 10
+)
+
+// release gives a workspace back without what it has read, but for the strings that
+// many machines have in common.
+func (w *workspace) release() {
+	if w.reader.InputOffset() > maxPooledAnswer {
+		return
+	}
+	w.reader.Reset(http.NoBody)
+	w.decoder.machines = w.decoder.machines[:0]
+	clear(w.decoder.machines[:cap(w.decoder.machines)])
+	if len(w.decoder.interned) > maxPooledStrings {
+		w.decoder.interned = nil
+	}
+	workspaces.Put(w)
+}
+
+// leniently: as encoding/json reads, but for the case of names.
+var leniently = jsontext.Options(json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)))
+
+// newMachineReader reads an answer for a machineDecoder.
+func newMachineReader(body io.Reader) *jsontext.Decoder { return jsontext.NewDecoder(body, leniently) }
 
 func (md *machineDecoder) decodeOne(d *jsontext.Decoder) error {
 	m := &md.answer

@@ -4,6 +4,7 @@ package client
 
 import (
 	"bytes"
+	"net/http"
 	"runtime"
 	"testing"
 
@@ -48,5 +49,19 @@ func BenchmarkListDecode(b *testing.B) {
 			b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/1e6, "MB-kept")
 			runtime.KeepAlive(kept)
 		})
+	}
+}
+
+// BenchmarkMachineGet is what a get of a machine costs this process, without the network.
+func BenchmarkMachineGet(b *testing.B) {
+	body := metaltest.Fleet(b, 1)
+	api := &answering{status: http.StatusOK, body: body[1 : len(body)-1]}
+	c := api.client(b)
+	b.SetBytes(int64(len(api.body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		m, err := c.Machine(b.Context(), "00000000-0000-4000-8000-000000000000")
+		require.NoError(b, err)
+		require.NotNil(b, m.Allocation)
 	}
 }
