@@ -32,6 +32,7 @@ const (
 // out: nothing would run them.
 var controllers = []string{
 	"clusterrole-aggregation-controller",
+	"endpoints-controller", // for kube-apiservers up to v1.33, which look for Endpoints of an APIService
 	"endpointslice-controller",
 	"garbage-collector-controller",
 	"namespace-controller",
