@@ -98,6 +98,9 @@ func (p *Protocol) held(ctx context.Context, ref MachineRef) (*Held, error) {
 // meanwhile. In a dry run, work is to change nothing.
 func Operate[T any](ctx context.Context, p *Protocol, ref MachineRef, verb string, work func(ctx context.Context, h *Held) (T, error)) (T, error) {
 	return run(ctx, p, p.objectRefOf(ref), verb, func(ctx context.Context) (none T, _ error) {
+		if err := p.checkWritable(verb); err != nil {
+			return none, err
+		}
 		h, err := p.held(ctx, ref)
 		if err != nil {
 			return none, err
@@ -107,6 +110,16 @@ func Operate[T any](ctx context.Context, p *Protocol, ref MachineRef, verb strin
 		}
 		return work(ctx, h)
 	})
+}
+
+// checkWritable refuses an operation that could not be recorded, or whose call of the metal-api
+// would be refused, before it begins: so a dry run is answered as the operation. To read the
+// console password changes nothing.
+func (p *Protocol) checkWritable(verb string) error {
+	if p.opts.Writable == nil || verb == VerbConsolePassword {
+		return nil
+	}
+	return p.opts.Writable()
 }
 
 // Discovered is a machine in an allocation that has no record.
@@ -121,7 +134,10 @@ type Discovered struct {
 func OperateDiscovered[T any](ctx context.Context, p *Protocol, ref MachineRef, verb, machineID, allocationUUID string,
 	work func(ctx context.Context, d *Discovered) (T, error),
 ) (T, error) {
-	return run(ctx, p, p.objectRefOf(ref), verb, func(ctx context.Context) (T, error) {
+	return run(ctx, p, p.objectRefOf(ref), verb, func(ctx context.Context) (none T, _ error) {
+		if err := p.checkWritable(verb); err != nil {
+			return none, err
+		}
 		return work(ctx, &Discovered{p, ref, machineID, allocationUUID})
 	})
 }

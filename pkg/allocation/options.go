@@ -79,6 +79,8 @@ type Options struct {
 	// Offers are what there is to be allocated. Without them, a dry run does not know what only
 	// the metal-api can refuse.
 	Offers *Offers
+	// Writable returns why no record can be written any more, as an API status; nil: all can.
+	Writable func() error
 	// TakenOver returns when a Namespace took over the records of an earlier one
 	// of its name, zero if it did not; nil: none ever does.
 	TakenOver func(namespace string) time.Time

@@ -85,6 +85,24 @@ func (s *Server) roleCheck() healthz.HealthChecker {
 	})
 }
 
+// recordsReadCheck is a check of /readyz: a standby that cannot read the records could not become
+// active, and would not notice those of a newer format.
+func (s *Server) recordsReadCheck() healthz.HealthChecker {
+	return healthz.NamedCheck("records-read", func(*http.Request) error {
+		if s.extra.Replica == nil || s.gate.isOpen() || s.records.Check() != nil {
+			return nil // of records of a newer format, another check says more
+		}
+		read := s.recordsRead.Load()
+		if read == nil {
+			return errors.New("records have not been read yet")
+		}
+		if age := time.Since(*read); age > recordsReadTimeout {
+			return fmt.Errorf("records were last read %s ago: this standby cannot become active until they can be read", age.Truncate(time.Second))
+		}
+		return nil
+	})
+}
+
 // unavailableReason is why this server does not serve objects, and whether another
 // one does.
 func (s *Server) unavailableReason() (text string, elsewhere bool) {

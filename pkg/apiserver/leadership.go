@@ -19,6 +19,9 @@ const (
 	standbyBudgetFraction = 0.2
 	// preloadInterval is how often a standby reads the ledger.
 	preloadInterval = 30 * time.Second
+	// recordsReadTimeout is how long ago a ready standby has read the ledger at the most.
+	// One read may fail.
+	recordsReadTimeout = 2*preloadInterval + 10*time.Second
 	// resyncDelay is how long after the failover the ledger is read again. A write
 	// that a predecessor had in flight has arrived by then, or never will.
 	resyncDelay = 2 * time.Minute
@@ -36,13 +39,22 @@ const (
 func (s *Server) runLeaderElection(ctx context.Context) {
 	if s.extra.Replica != nil {
 		// The observer observes meanwhile.
-		if err := s.backend.Preload(ctx); err != nil && !recordformat.IsNewer(err) {
+		if err := s.readRecords(ctx); err != nil && !recordformat.IsNewer(err) {
 			if ctx.Err() == nil {
 				s.terminate(err)
 			}
 			return
 		}
 		close(s.preloaded)
+	}
+	preloads, stop := context.WithCancel(ctx)
+	defer stop()
+	if s.extra.Replica != nil {
+		go func() {
+			_ = wait.PollUntilContextCancel(preloads, preloadInterval, false, func(ctx context.Context) (bool, error) {
+				return recordformat.IsNewer(s.preloadRecords(ctx)), nil
+			})
+		}()
 	}
 	isReady := func(context.Context) (bool, error) { return s.ready.ready(), nil }
 	if wait.PollUntilContextCancel(ctx, readyInterval, true, isReady) != nil {
@@ -54,13 +66,6 @@ func (s *Server) runLeaderElection(ctx context.Context) {
 		s.runActive(ctx)
 		return
 	}
-	preloads, stop := context.WithCancel(ctx)
-	defer stop()
-	go func() {
-		_ = wait.PollUntilContextCancel(preloads, preloadInterval, false, func(ctx context.Context) (bool, error) {
-			return recordformat.IsNewer(s.preloadRecords(ctx)), nil
-		})
-	}()
 	err := s.extra.Replica.Run(ctx, func(ctx context.Context) {
 		stop()
 		if err := s.becomeActive(ctx); err != nil && ctx.Err() == nil && s.records.Check() == nil {
@@ -74,9 +79,19 @@ func (s *Server) runLeaderElection(ctx context.Context) {
 
 // preloadRecords reads the ledger for a standby.
 func (s *Server) preloadRecords(ctx context.Context) error {
-	err := s.backend.Preload(ctx)
+	err := s.readRecords(ctx)
 	if err != nil && ctx.Err() == nil && !recordformat.IsNewer(err) {
 		klog.FromContext(ctx).Error(err, "Failed to read records: this standby cannot become active until that succeeds")
+	}
+	return err
+}
+
+// readRecords reads the ledger, and notes when.
+func (s *Server) readRecords(ctx context.Context) error {
+	began := time.Now()
+	err := s.backend.Preload(ctx)
+	if err == nil {
+		s.recordsRead.Store(&began)
 	}
 	return err
 }
@@ -138,7 +153,10 @@ func (s *Server) resyncRecords(ctx context.Context) {
 func (s *Server) runActive(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	context.AfterFunc(s.active, cancel)
-	go s.recoverer.Run(ctx)
+	go func() {
+		defer close(s.recoveryEnded)
+		s.recoverer.Run(ctx)
+	}()
 	if s.extra.Registrar != nil {
 		go s.extra.Registrar.Run(ctx, s.firewallsReader)
 	}

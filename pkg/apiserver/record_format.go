@@ -22,9 +22,9 @@ const (
 	// records of a newer format than it reads.
 	ReasonRecordsNewer = "RecordsNewer"
 	// standbyNoticeDelay is after how long every standby that cannot read the records
-	// either is not ready any more: it reads them every preloadInterval, and is probed
-	// every few seconds.
-	standbyNoticeDelay = 2*preloadInterval + 30*time.Second
+	// either is not ready any more: one that is ready has read them within
+	// recordsReadTimeout, and is probed every few seconds.
+	standbyNoticeDelay = recordsReadTimeout + 20*time.Second
 	// standbyPollInterval is how often an active server that writes nothing any more
 	// lists the others for one that could follow it.
 	standbyPollInterval = 10 * time.Second

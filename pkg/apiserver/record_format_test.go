@@ -37,6 +37,12 @@ type formatFixture struct {
 
 func newFormatFixture(t *testing.T) *formatFixture {
 	t.Helper()
+	return newFormatFixtureOver(t, func(l ledger.Ledger) ledger.Ledger { return l })
+}
+
+// newFormatFixtureOver is newFormatFixture with a wrapped ledger.
+func newFormatFixtureOver(t *testing.T, wrap func(ledger.Ledger) ledger.Ledger) *formatFixture {
+	t.Helper()
 	f := &formatFixture{ledger: memory.New(), client: fake.NewClientset(), events: events.NewFakeRecorder(10)}
 	f.addPod(t, "old", corev1.ConditionFalse, "")
 	r, err := replica.New(replica.Options{
@@ -44,7 +50,7 @@ func newFormatFixture(t *testing.T) *formatFixture {
 		LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 2 * time.Second,
 	})
 	require.NoError(t, err)
-	guarded := ledger.Guard(f.ledger)
+	guarded := ledger.Guard(wrap(f.ledger))
 	backend, err := storage.NewBackend(t.Context(), storage.Options{Ledger: guarded, Fence: r.Fence()})
 	require.NoError(t, err)
 	f.Server = &Server{

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apiserver/pkg/server"
@@ -52,6 +53,10 @@ type Server struct {
 	gate       *servingGate
 	// preloaded is closed when a replica has read the ledger for the first time.
 	preloaded chan struct{}
+	// recordsRead is when the last read of the ledger began by which this standby could become active.
+	recordsRead atomic.Pointer[time.Time]
+	// recoveryEnded is closed when an active server's Recoverer has ended.
+	recoveryEnded chan struct{}
 	// terminateRun makes Run return an error.
 	terminateRun context.CancelCauseFunc
 	// active ends when the server begins to stop; only an active server has use for it.
@@ -68,7 +73,7 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	// What runs in the background outlives the termination signal, for as long as
 	// requests are being served.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s := &Server{extra: c.Extra, stopBackground: stop, ready: &readiness{}, preloaded: make(chan struct{}), terminateRun: func(error) {}}
+	s := &Server{extra: c.Extra, stopBackground: stop, ready: &readiness{}, preloaded: make(chan struct{}), recoveryEnded: make(chan struct{}), terminateRun: func(error) {}}
 	s.active, s.stopActive = context.WithCancel(background)
 	s.gate = newServingGate(s.unavailableReason)
 	defer func() {
@@ -118,7 +123,7 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 		Networks: resources.Networks(), IPs: resources.IPs(),
 		Metal: s.metal, Observer: s.observer, Bindings: c.Extra.Bindings,
 		ManagementCluster: c.Extra.ManagementCluster, Standalone: c.Extra.Standalone != nil, Region: c.Extra.Region, Timing: c.Extra.Timing,
-		Offers: &allocation.Offers{Catalogue: s.catalogue, Capacities: s.observer},
+		Offers: &allocation.Offers{Catalogue: s.catalogue, Capacities: s.observer}, Writable: s.backend.CheckWritable,
 	})
 	s.recoverer = allocation.NewRecoverer(s.protocol)
 	allocation.RegisterMetrics()
@@ -222,7 +227,7 @@ func (s *Server) connectMetal(ctx context.Context) error {
 // addHooks adds health checks, and the hooks that start and stop the rest of the
 // server; ctx ends when the server has ended.
 func (s *Server) addHooks(ctx context.Context) error {
-	if err := s.Generic.AddReadyzChecks(s.ready.initialSyncCheck(), s.recordFormatCheck(), s.roleCheck()); err != nil {
+	if err := s.Generic.AddReadyzChecks(s.ready.initialSyncCheck(), s.recordFormatCheck(), s.recordsReadCheck(), s.roleCheck()); err != nil {
 		return err
 	}
 	if b, ok := any(s.observer).(heartbeater); ok {
@@ -274,6 +279,10 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	return err
 }
+
+// RecoveryEnded returns a channel that is closed when the server was active, and its Recoverer has
+// ended: from then on, it changes no metal and no record but for a request.
+func (s *Server) RecoveryEnded() <-chan struct{} { return s.recoveryEnded }
 
 // close stops what runs in the background; it can be called more than once.
 func (s *Server) close() {

@@ -125,6 +125,7 @@ func (r *REST) Create(ctx context.Context, obj runtime.Object, createValidation 
 	if dryrun.IsDryRun(options.DryRun) {
 		// A record takes the name of what is discovered.
 		ctx = storage.WithDryRunCreate(storage.WithRecordsOnly(context.WithValue(ctx, dryRunKey{}, true)))
+		createValidation = r.withWritableCheck(createValidation)
 	}
 	ctx, override := withResponseOverride(ctx)
 	created, err := r.Store.Create(ctx, obj, createValidation, options)
@@ -140,6 +141,22 @@ func (r *REST) Update(ctx context.Context, name string, objInfo rest.UpdatedObje
 	ctx, override := withResponseOverride(ctx)
 	updated, created, err := r.Store.Update(ctx, name, objInfo, createValidation, r.guardFinalizer(updateValidation), forceAllowCreate, options)
 	return updated, created, override.orElse(err)
+}
+
+// withWritableCheck makes the validation of a dry run end as the write would that comes after
+// the validation of a real request.
+func (r *REST) withWritableCheck(validate rest.ValidateObjectFunc) rest.ValidateObjectFunc {
+	return func(ctx context.Context, obj runtime.Object) error {
+		if validate != nil {
+			if err := validate(ctx, obj); err != nil {
+				return err
+			}
+		}
+		if s, ok := r.Storage.Storage.(interface{ CheckWritable() error }); ok {
+			return s.CheckWritable()
+		}
+		return nil
+	}
 }
 
 type movedKey struct{}

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/request"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/util/dryrun"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 	"metal-stack.io/infrastructure-apiserver/pkg/visibility"
@@ -93,6 +94,9 @@ func (r *REST) DeleteCollection(ctx context.Context, deleteValidation rest.Valid
 		} else {
 			listOptions.FieldSelector = fields.AndSelectors(listOptions.FieldSelector, r.deleteSelector)
 		}
+	}
+	if options != nil && dryrun.IsDryRun(options.DryRun) {
+		deleteValidation = r.withWritableCheck(deleteValidation)
 	}
 	return r.shown(r.DefaultQualifiedResource).list(withRecordsOnlyForControllers(ctx), listOptions, func(ctx context.Context) (runtime.Object, error) {
 		return r.Store.DeleteCollection(ctx, deleteValidation, options, listOptions)

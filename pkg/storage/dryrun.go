@@ -45,7 +45,7 @@ func isDryRunCreate(ctx context.Context) bool { return ctx.Value(dryRunCreateKey
 
 // getForWrite reads what a write would change, if it may.
 func (s *Store) getForWrite(ctx context.Context, key string, opts apistorage.GetOptions, out runtime.Object) error {
-	if err := s.backend.checkWritable(); err != nil {
+	if err := s.backend.CheckWritable(); err != nil {
 		return err
 	}
 	cur, err := s.current(ctx, key)

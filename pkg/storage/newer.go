@@ -12,17 +12,22 @@ import (
 // Reads show the last known state, with a warning, except of what a newer server may
 // have created: that must not look deleted.
 
-// checkWritable returns an error if nothing is written any more.
-func (b *Backend) checkWritable() error {
+// CheckWritable returns the answer to writes if nothing is written any more.
+func (b *Backend) CheckWritable() error {
 	if err := b.guard.Check(); err != nil {
 		return retryLaterError(err.Error())
 	}
 	return nil
 }
 
+// CheckWritable is that of the backend, for dry runs that would not learn it otherwise: the
+// generic store takes any error of the read that a dry run of a creation makes for a name that
+// is free.
+func (s *Store) CheckWritable() error { return s.backend.CheckWritable() }
+
 // prepareWrite is prepareRequest for writes.
 func (s *Store) prepareWrite(key string) (string, error) {
-	if err := s.backend.checkWritable(); err != nil {
+	if err := s.backend.CheckWritable(); err != nil {
 		return "", err
 	}
 	return s.prepareRequest(key, false)

@@ -128,7 +128,7 @@ func (b *Backend) awaitReserved() bool {
 	if !b.started.Load() {
 		return true // none is needed
 	}
-	for b.checkServing() == nil && b.checkWritable() == nil {
+	for b.checkServing() == nil && b.CheckWritable() == nil {
 		err := b.revisions.ensureReserved(b.ctx)
 		if err == nil {
 			return true

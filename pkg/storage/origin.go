@@ -84,7 +84,7 @@ func (b *Backend) CompleteOrigins(ctx context.Context) error {
 	b.mu.Lock()
 	stores := b.stores
 	b.mu.Unlock()
-	mayWrite := func() bool { return b.checkServing() == nil && b.checkWritable() == nil }
+	mayWrite := func() bool { return b.checkServing() == nil && b.CheckWritable() == nil }
 	if !mayWrite() {
 		return nil
 	}

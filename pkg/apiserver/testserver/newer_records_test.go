@@ -4,6 +4,7 @@ package testserver
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -15,8 +16,10 @@ import (
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
+	"metal-stack.io/infrastructure-apiserver/generated/clientset/versioned"
 	api "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver"
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
@@ -60,7 +63,7 @@ func TestNewerRecord_StopsWritesAndCallsThatChangeMetal(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	client := s.Client().InfrastructureV1alpha4()
-	clusters, machines, ips := client.MetalStackClusters(NamespaceA), client.MetalStackMachines(NamespaceA), client.MetalStackIPs(NamespaceA)
+	clusters, machines := client.MetalStackClusters(NamespaceA), client.MetalStackMachines(NamespaceA)
 	_, err := clusters.Create(ctx, newCluster("c"), metav1.CreateOptions{})
 	require.NoError(t, err)
 	_, err = clusters.Allocate(ctx, "c", &api.Allocation{}, metav1.CreateOptions{})
@@ -87,32 +90,19 @@ func TestNewerRecord_StopsWritesAndCallsThatChangeMetal(t *testing.T) {
 	_, err = clusters.Update(ctx, cluster, metav1.UpdateOptions{})
 	require.ErrorContains(t, err, "records have format 2, written by v9.0.0")
 
-	release := func(name string) error {
-		return client.RESTClient().Delete().Namespace(NamespaceA).Resource("metalstackmachines").Name(name).SubResource("allocation").Do(ctx).Error()
+	// It does nothing by itself any more that it would have done: the Recoverer, too, has stopped.
+	select {
+	case <-s.run.server.RecoveryEnded():
+	case <-ctx.Done():
+		t.Fatal("the Recoverer goes on")
 	}
-	ip := &api.MetalStackIP{ObjectMeta: metav1.ObjectMeta{Name: "ip"}, Spec: api.MetalStackIPSpec{NetworkID: simulator.InternetNetwork}}
-	for call, do := range map[string]func() error{
-		"create":       func() error { _, err := machines.Create(ctx, newMachine("node-4"), metav1.CreateOptions{}); return err },
-		"update":       func() error { _, err := clusters.Update(ctx, cluster, metav1.UpdateOptions{}); return err },
-		"delete":       func() error { return machines.Delete(ctx, "node-1", metav1.DeleteOptions{}) },
-		"create claim": func() error { _, err := ips.Create(ctx, ip, metav1.CreateOptions{}); return err },
-		"allocate":     func() error { _, err := machines.Allocate(ctx, "node-3", body, metav1.CreateOptions{}); return err },
-		"release":      func() error { return release("node-2") },
-		"power": func() error {
-			_, err := machines.RequestPower(ctx, "node-1", &api.MachinePower{Spec: api.MachinePowerSpec{Action: api.PowerCycle}}, metav1.CreateOptions{})
-			return err
-		},
-		"identify": func() error {
-			_, err := machines.Identify(ctx, "node-1", &api.MachineIdentify{Spec: api.MachineIdentifySpec{State: api.LEDOn}}, metav1.CreateOptions{})
-			return err
-		},
-	} {
-		err := do()
-		assert.True(t, apierrors.IsServiceUnavailable(err), "%s: %v", call, err)
+	for call, do := range writesTo(t, s, body, cluster) {
+		_, err := do(ctx, []string{metav1.DryRunAll})
+		require.True(t, apierrors.IsServiceUnavailable(err), "dry run of %s: %v", call, err)
+		_, realErr := do(ctx, nil)
+		assert.Equal(t, realErr, err, "a dry run of %s is answered as the request", call)
 		assert.ErrorContains(t, err, "upgrade the server", call)
 	}
-	// Neither does it by itself what it would have done: the Recoverer, too, has stopped.
-	time.Sleep(2 * testTiming.MaxBackoff)
 	assert.Empty(t, writes.take(), "requests that change metal")
 	after, err := records.List(ctx)
 	require.NoError(t, err)
@@ -140,6 +130,89 @@ func TestNewerRecord_StopsWritesAndCallsThatChangeMetal(t *testing.T) {
 	after, err = records.List(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, before, after, "records after the start")
+}
+
+// withoutRetryAfter removes the header for which client-go repeats a request up to ten times,
+// once a second.
+type withoutRetryAfter struct{ http.RoundTripper }
+
+func (w withoutRetryAfter) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := w.RoundTripper.RoundTrip(req)
+	if err == nil {
+		resp.Header.Del("Retry-After")
+	}
+	return resp, err
+}
+
+// writesTo are requests that change something, by what they do.
+func writesTo(t *testing.T, s *Server, body *api.Allocation, cluster *api.MetalStackCluster) map[string]func(context.Context, []string) (any, error) {
+	t.Helper()
+	config := rest.CopyConfig(s.Config)
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return withoutRetryAfter{next} })
+	clients, err := versioned.NewForConfig(config)
+	require.NoError(t, err)
+	client := clients.InfrastructureV1alpha4()
+	clusters, machines, ips := client.MetalStackClusters(NamespaceA), client.MetalStackMachines(NamespaceA), client.MetalStackIPs(NamespaceA)
+	create := func(dry []string) metav1.CreateOptions { return metav1.CreateOptions{DryRun: dry} }
+	remove := func(dry []string) metav1.DeleteOptions { return metav1.DeleteOptions{DryRun: dry} }
+	patch := func(kind types.PatchType, name, patch string, subresources ...string) func(context.Context, []string) (any, error) {
+		return func(ctx context.Context, dry []string) (any, error) {
+			options := metav1.PatchOptions{DryRun: dry}
+			if kind == types.ApplyPatchType {
+				options.FieldManager = "test"
+			}
+			return machines.Patch(ctx, name, kind, []byte(patch), options, subresources...)
+		}
+	}
+	subresource := func(name, subresource string) *rest.Request {
+		return client.RESTClient().Delete().Namespace(NamespaceA).Resource("metalstackmachines").Name(name).SubResource(subresource)
+	}
+	ip := &api.MetalStackIP{ObjectMeta: metav1.ObjectMeta{Name: "ip"}, Spec: api.MetalStackIPSpec{NetworkID: simulator.InternetNetwork}}
+	return map[string]func(context.Context, []string) (any, error){
+		"create": func(ctx context.Context, dry []string) (any, error) {
+			return machines.Create(ctx, newMachine("node-4"), create(dry))
+		},
+		"create generated": func(ctx context.Context, dry []string) (any, error) {
+			m := newMachine("")
+			m.GenerateName = "node-"
+			return machines.Create(ctx, m, create(dry))
+		},
+		"create claim": func(ctx context.Context, dry []string) (any, error) { return ips.Create(ctx, ip, create(dry)) },
+		"update": func(ctx context.Context, dry []string) (any, error) {
+			return clusters.Update(ctx, cluster, metav1.UpdateOptions{DryRun: dry})
+		},
+		"patch":        patch(types.MergePatchType, "node-1", `{"metadata":{"labels":{"a":"b"}}}`),
+		"patch status": patch(types.MergePatchType, "node-1", `{"status":{"conditions":[]}}`, "status"),
+		"apply":        patch(types.ApplyPatchType, "node-1", `{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4","kind":"MetalStackMachine","metadata":{"name":"node-1","labels":{"a":"b"}}}`),
+		"apply to a new name": patch(types.ApplyPatchType, "node-5", fmt.Sprintf(
+			`{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4","kind":"MetalStackMachine","metadata":{"name":"node-5"},"spec":{"image":%q,"machineType":%q}}`,
+			simulator.MachineImage, simulator.SmallSize)),
+		"delete": func(ctx context.Context, dry []string) (any, error) {
+			return nil, machines.Delete(ctx, "node-1", remove(dry))
+		},
+		"delete collection": func(ctx context.Context, dry []string) (any, error) {
+			return nil, machines.DeleteCollection(ctx, remove(dry), metav1.ListOptions{})
+		},
+		"allocate": func(ctx context.Context, dry []string) (any, error) {
+			return machines.Allocate(ctx, "node-3", body, create(dry))
+		},
+		"release": func(ctx context.Context, dry []string) (any, error) {
+			options := remove(dry)
+			return nil, subresource("node-2", "allocation").Body(&options).Do(ctx).Error()
+		},
+		"power": func(ctx context.Context, dry []string) (any, error) {
+			return machines.RequestPower(ctx, "node-1", &api.MachinePower{Spec: api.MachinePowerSpec{Action: api.PowerCycle}}, create(dry))
+		},
+		"identify": func(ctx context.Context, dry []string) (any, error) {
+			return machines.Identify(ctx, "node-1", &api.MachineIdentify{Spec: api.MachineIdentifySpec{State: api.LEDOn}}, create(dry))
+		},
+		"reinstall": func(ctx context.Context, dry []string) (any, error) {
+			return machines.Reinstall(ctx, "node-1", &api.MachineReinstall{Spec: api.MachineReinstallSpec{Image: simulator.MachineImage, Reason: "test"}}, create(dry))
+		},
+		"lock": func(ctx context.Context, dry []string) (any, error) {
+			return machines.Lock(ctx, "node-1", &api.MachineLock{Spec: api.MachineLockSpec{Reason: "test"}}, create(dry))
+		},
+	}
 }
 
 // writeNewer replaces a record by one of a newer format.

@@ -88,6 +88,7 @@ type Server struct {
 
 // run is the server from one start to the next stop.
 type run struct {
+	server     *apiserver.Server
 	killSwitch *killSwitch
 	listener   *killableListener
 	ledger     *killableLedger
@@ -188,7 +189,7 @@ func (s *Server) start() {
 	r := &run{killSwitch: newKillSwitch(), cancel: cancel, done: make(chan error, 1)}
 	server, err := s.build(ctx, r)
 	require.NoError(s.t, err)
-	s.run = r
+	s.run, r.server = r, server
 	go func() { r.done <- server.Run(ctx) }()
 }
 
