@@ -90,8 +90,12 @@ func serverUses(pod, bound, unbound string) []use {
 			return err
 		}},
 		{"read all policies", true, func(ctx context.Context, c kubernetes.Interface) error {
-			_, err := c.AdmissionregistrationV1().MutatingAdmissionPolicies().List(ctx, metav1.ListOptions{})
+			_, err := c.AdmissionregistrationV1().ValidatingAdmissionPolicies().List(ctx, metav1.ListOptions{})
 			return err
+		}},
+		// Kubernetes before v1.36 does not serve them.
+		{"read all mutating policies", true, func(ctx context.Context, c kubernetes.Interface) error {
+			return allowed(ctx, c, authorizationv1.ResourceAttributes{Verb: "list", Group: "admissionregistration.k8s.io", Resource: "mutatingadmissionpolicies"})
 		}},
 		{"read all webhooks", true, func(ctx context.Context, c kubernetes.Interface) error {
 			_, err := c.AdmissionregistrationV1().MutatingWebhookConfigurations().List(ctx, metav1.ListOptions{})
