@@ -20,6 +20,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger/kubernetes"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
+	"metal-stack.io/infrastructure-apiserver/pkg/recordformat"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator/simtest"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
@@ -163,10 +164,14 @@ func newMachine(m member) *v1alpha4.MetalStackMachine {
 func (f *fleet) value(i int, namespaces map[string]types.UID) ([]byte, error) {
 	i %= len(f.machines)
 	m := f.machines[i]
-	return json.Marshal(map[string]any{
+	value, err := json.Marshal(map[string]any{
 		"namespace": map[string]any{"uid": namespaces[m.Namespace], "project": f.layout.members[i].project},
 		"object":    m,
 	})
+	if err != nil {
+		return nil, err
+	}
+	return append([]byte(recordformat.Prefix()+","), value[1:]...), nil
 }
 
 // record writes the records of all objects, as the server would.
