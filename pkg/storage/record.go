@@ -70,18 +70,18 @@ func (s *Store) encode(obj runtime.Object, expires time.Time, origin Origin) (*d
 	d := &draft{record: record{obj: decoded, size: len(data), expires: expires, origin: origin}}
 	data = bytes.TrimSpace(data)
 	d.sum = sha256.Sum256(data)
+	if !json.Valid(data) {
+		return nil, errors.New("storage codec must encode to JSON")
+	}
 	if d.value, err = encodeEnvelope(data, expires, origin); err != nil {
 		return nil, err
 	}
 	return d, nil
 }
 
-// encodeEnvelope writes the envelope by hand: a json.Marshal would rewrite the object's
-// bytes.
+// encodeEnvelope writes the envelope around data, which is valid JSON, by hand: a json.Marshal
+// would rewrite the object's bytes.
 func encodeEnvelope(data []byte, expires time.Time, origin Origin) ([]byte, error) {
-	if !json.Valid(data) {
-		return nil, errors.New("storage codec must encode to JSON")
-	}
 	var value bytes.Buffer
 	value.Grow(len(data) + 192)
 	value.WriteString(recordformat.Prefix())
