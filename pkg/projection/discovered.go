@@ -24,22 +24,38 @@ var discoveredNamespaceUUID = uuid.MustParse("5a1b4c0e-8f6d-4d0a-9b57-3d6f0d5f7c
 // identity the machine carries; not a record that names the machine's id: that
 // machine may have been allocated anew since.
 func (p *MachineLikeProjector) Discovered(ref metal.Ref) (runtime.Object, []metal.Ref) {
-	if ref.Kind != metal.KindMachine {
+	m, namespace, refs := p.discoverable(ref)
+	if m == nil {
 		return nil, nil
+	}
+	return p.discovered(m, namespace), refs
+}
+
+// DiscoveredRefs implements storage.DiscoveredRefs.
+func (p *MachineLikeProjector) DiscoveredRefs(ref metal.Ref) []metal.Ref {
+	_, _, refs := p.discoverable(ref)
+	return refs
+}
+
+// discoverable returns the machine that ref is shown by, in which namespace, and by which refs
+// a record refers to it; nil if it is not shown.
+func (p *MachineLikeProjector) discoverable(ref metal.Ref) (m *metal.Machine, namespace string, refs []metal.Ref) {
+	if ref.Kind != metal.KindMachine {
+		return nil, "", nil
 	}
 	m, presence := p.Facts.Machine(ref.ID)
 	if presence != metal.Present || m.Allocation == nil || m.Allocation.Role != p.role {
-		return nil, nil
+		return nil, "", nil
 	}
 	namespace, bound := p.Bindings.Namespace(m.Allocation.Project)
 	if !bound {
-		return nil, nil
+		return nil, "", nil
 	}
-	refs := []metal.Ref{{Kind: metal.KindAllocation, ID: m.Allocation.UUID}}
+	refs = []metal.Ref{{Kind: metal.KindAllocation, ID: m.Allocation.UUID}}
 	if uid := m.UID(); uid != "" {
 		refs = append(refs, metal.Ref{Kind: metal.KindUID, ID: uid})
 	}
-	return p.discovered(m, namespace), refs
+	return m, namespace, refs
 }
 
 func (p *MachineLikeProjector) discovered(m *metal.Machine, namespace string) runtime.Object {

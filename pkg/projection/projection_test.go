@@ -212,6 +212,7 @@ func TestMachineProjector_RefsAndDiscoveredRefs(t *testing.T) {
 	obj, refs := j.Discovered(machine)
 	require.NotNil(t, obj)
 	assert.Equal(t, []metal.Ref{allocation, uid}, refs)
+	assert.Equal(t, refs, j.DiscoveredRefs(machine))
 	same, _ := j.Discovered(machine)
 	assert.Equal(t, obj, same)
 	found := obj.(*infrastructure.MetalStackMachine)
@@ -234,14 +235,19 @@ func TestMachineProjector_RefsAndDiscoveredRefs(t *testing.T) {
 		now := phonedHome()
 		change(now)
 		b.facts.machines[m.ID] = now
-		none, _ := j.Discovered(machine)
+		none, refs := j.Discovered(machine)
 		assert.Nil(t, none, name)
+		assert.Equal(t, refs, j.DiscoveredRefs(machine), name)
 	}
 	none, _ := j.Discovered(uid)
 	assert.Nil(t, none)
+	assert.Nil(t, j.DiscoveredRefs(uid))
 }
 
-var _ storage.RecordsOnly = &ClusterProjector{}
+var (
+	_ storage.DiscoveredRefs = &MachineLikeProjector{}
+	_ storage.RecordsOnly    = &ClusterProjector{}
+)
 
 func TestClusterProjector_NetworkAndAddress(t *testing.T) {
 	t.Parallel()

@@ -22,7 +22,7 @@ func (c *changeSet) discover(s *Store, ref metal.Ref) {
 	var obj runtime.Object
 	var refs []metal.Ref
 	if !x.expansions.isStale(m) {
-		obj, refs = s.projector.Discovered(ref)
+		obj, refs = c.discovered(s, ref)
 	}
 	x.holders.track(dependent{store: s, ref: ref})
 	x.setDiscoveredRefs(m, refs)
@@ -37,6 +37,17 @@ func (c *changeSet) discover(s *Store, ref metal.Ref) {
 	if visible {
 		c.show(m, key, obj)
 	}
+}
+
+// discovered returns what Discovered does, but perhaps no object if a record has one of the
+// refs.
+func (c *changeSet) discovered(s *Store, ref metal.Ref) (runtime.Object, []metal.Ref) {
+	if p, ok := s.projector.(DiscoveredRefs); ok {
+		if refs := p.DiscoveredRefs(ref); c.b.index.isReferenced(refs) {
+			return nil, refs
+		}
+	}
+	return s.projector.Discovered(ref)
 }
 
 func (c *changeSet) show(m discoveredKey, key string, obj runtime.Object) {

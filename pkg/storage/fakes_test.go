@@ -104,6 +104,16 @@ func (fp fakeProjector) Discovered(ref metal.Ref) (runtime.Object, []metal.Ref) 
 	return p, []metal.Ref{{Kind: "allocation", ID: f.allocation}, {Kind: metal.KindUID, ID: f.uid}}
 }
 
+// refsProjector is a fakeProjector that knows the refs of what is discovered.
+type refsProjector struct{ fakeProjector }
+
+var _ DiscoveredRefs = refsProjector{}
+
+func (rp refsProjector) DiscoveredRefs(ref metal.Ref) []metal.Ref {
+	_, refs := rp.Discovered(ref)
+	return refs
+}
+
 // fixture is a backend over fake metal, with two resources that show it, and one
 // that does not.
 type fixture struct {
@@ -123,7 +133,7 @@ func newFixture(t testing.TB, opts Options) *fixture {
 func openFixture(t testing.TB, metal *fakeMetal, opts Options) *fixture {
 	t.Helper()
 	w := &fixture{metal: metal, Backend: newBackend(t, opts)}
-	w.pods = openPods(t, w.Backend, "pods", fakeProjector{w.metal, "pods"})
+	w.pods = openPods(t, w.Backend, "pods", refsProjector{fakeProjector{w.metal, "pods"}})
 	w.firewalls = openPods(t, w.Backend, "walls", fakeProjector{w.metal, "walls"})
 	w.plain = openPods(t, w.Backend, "plain", nil)
 	return w

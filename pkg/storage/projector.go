@@ -54,6 +54,14 @@ type Expander interface {
 	Expand(ref metal.Ref) []metal.ExpandedRef
 }
 
+// A DiscoveredRefs projector knows the refs that Discovered returns without making the object,
+// which is not needed while a record has one of them. It is not HolderAware.
+type DiscoveredRefs interface {
+	Projector
+	// DiscoveredRefs returns the refs that Discovered would return now.
+	DiscoveredRefs(ref metal.Ref) []metal.Ref
+}
+
 // A HolderAware projector shows which records name metal.
 type HolderAware interface {
 	Projector
