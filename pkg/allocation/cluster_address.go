@@ -38,9 +38,14 @@ func (a addressAllocator) checkOrAdopt(ctx context.Context) (none *metal.IP, ok 
 func (a addressAllocator) allocate(ctx context.Context) (*metal.IP, error) {
 	return a.p.opts.Metal.AllocateIP(ctx, metal.IPRequest{
 		Project: a.project, Network: a.spec.PublicNetworkID, Type: metal.TypeStatic, Name: a.ref.name,
-		Description: "control plane of MetalStackCluster " + a.ref.namespace + "/" + a.ref.name,
+		Description: a.addressDescription(),
 		Tags:        a.p.identityTags(a.identity),
 	})
+}
+
+// addressDescription is what the metal-api shows of an address that was allocated for the cluster.
+func (o *clusterOperation) addressDescription() string {
+	return "control plane of MetalStackCluster " + o.ref.namespace + "/" + o.ref.name
 }
 
 // ensureAddress allocates the control plane address, or adopts the one that is named. An

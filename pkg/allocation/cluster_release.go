@@ -233,6 +233,10 @@ func (f addressFreer) free(ctx context.Context) error {
 	return err
 }
 
+// addressOwnership says whose an address is that the cluster has recorded as allocated for it. One
+// that has no identity any more, and is still described as the cluster's, is refused, as such a
+// network is. Unlike a network's id, an address can have been allocated again since: without the
+// description it is taken for another's.
 func (o *clusterOperation) addressOwnership(ctx context.Context, address string) (ownership, error) {
 	found, err := o.p.opts.Metal.FindIPs(ctx, metal.IPQuery{Address: address})
 	if err != nil {
@@ -242,6 +246,10 @@ func (o *clusterOperation) addressOwnership(ctx context.Context, address string)
 		switch {
 		case ip.Address != address:
 			continue
+		case ip.Project == o.project && ip.UID() == "" && ip.Description == o.addressDescription():
+			return owned, refuse(http.StatusConflict,
+				"control plane address %s is recorded, but lost its identity tag %s, and is not freed: restore the tag, or free the address with `metalctl network ip delete %s`",
+				address, metal.Tag(metal.TagUID, LabelValue(string(o.identity.uid))), address)
 		case ip.Project != o.project || ip.UID() != LabelValue(string(o.identity.uid)):
 			return foreign, nil
 		case ip.MachineID() != "":

@@ -251,3 +251,64 @@ func (env *environment) machineState(id string) simulator.MachineState {
 	env.t.Fatalf("no machine %s", id)
 	return simulator.MachineState{}
 }
+
+// A control plane address that lost its tags is neither freed nor forgotten: the owner is told. What
+// others have allocated since under the same address is theirs.
+func TestReleaseCluster_LostTagOfAddressIsTold(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	c := env.allocatedCluster("cluster")
+	address := c.Status.Allocation.IPAddress
+	tags := env.tagsOfAddress(address)
+	_, err := env.client.SetIPTags(env.context(), address, nil)
+	require.NoError(t, err)
+	_, err = env.p.ReleaseCluster(WithDryRun(env.context()), teamA, "cluster", "")
+	require.ErrorContains(t, err, "restore the tag")
+	_, err = env.releaseCluster(env.p, "cluster")
+	require.True(t, apierrors.IsConflict(err), "%v", err)
+	require.ErrorContains(t, err, "lost its identity tag "+metal.Tag(metal.TagUID, string(c.UID)))
+	c = env.getCluster("cluster")
+	assert.Equal(t, infrastructure.AllocationReleasing, c.Status.Allocation.Phase)
+	condition := meta.FindStatusCondition(c.Status.Conditions, infrastructure.ConditionAllocated)
+	require.NotNil(t, condition)
+	assert.Equal(t, infrastructure.ReasonReleaseRefused, condition.Reason)
+	assert.Contains(t, condition.Message, "restore the tag")
+	assert.NotNil(t, env.tagsOfAddress(address), "it was freed")
+
+	_, err = env.client.SetIPTags(env.context(), address, tags)
+	require.NoError(t, err)
+	env.advance(env.p.timing.MaxBackoff)
+	_, err = env.releaseCluster(env.p, "cluster")
+	require.NoError(t, err)
+	env.requireNothingAllocated()
+}
+
+func TestReleaseCluster_AddressThatLostItsTagsAndIsGoneIsNoObstacle(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	address := env.allocatedCluster("cluster").Status.Allocation.IPAddress
+	_, err := env.client.SetIPTags(env.context(), address, nil)
+	require.NoError(t, err)
+	_, err = env.releaseCluster(env.p, "cluster")
+	require.Error(t, err)
+	_, err = env.client.FreeIP(env.context(), address)
+	require.NoError(t, err)
+	env.advance(env.p.timing.MaxBackoff)
+	_, err = env.releaseCluster(env.p, "cluster")
+	require.NoError(t, err)
+	env.requireNothingAllocated()
+}
+
+func TestReleaseCluster_AddressThatOthersAllocatedSinceIsKept(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	c := env.allocatedCluster("cluster")
+	address := c.Status.Allocation.IPAddress
+	_, err := env.client.FreeIP(env.context(), address)
+	require.NoError(t, err)
+	_, err = env.client.AllocateIP(env.context(), metal.IPRequest{Project: simulator.ProjectA, Network: c.Spec.PublicNetworkID, Address: address, Type: metal.TypeStatic, Name: "theirs"})
+	require.NoError(t, err)
+	_, err = env.releaseCluster(env.p, "cluster")
+	require.NoError(t, err)
+	assert.NotNil(t, env.tagsOfAddress(address), "it was freed")
+}
