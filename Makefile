@@ -130,7 +130,7 @@ compat-versions: # what .github/workflows/compat.yaml goes through
 
 images: $(BIN)/release ## Container images of the three programs, without a container engine, into dist/images: make images REGISTRY=… TAG=… PUSH=1
 	@echo "building images for linux/amd64 and linux/arm64 (with cold caches: some minutes)"
-	@SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' $(BIN)/release images --tag '$(TAG)' --commit '$(COMMIT)' --output '$(DIST)' --registry '$(REGISTRY)' $(if $(PUSH),--push)
+	@SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' $(BIN)/release images --tag '$(TAG)' --commit '$(COMMIT)' --output '$(DIST)' $(if $(filter-out file,$(origin REGISTRY)),--registry '$(REGISTRY)') $(if $(PUSH),--push)
 
 release: $(BIN)/release ## A whole release, into dist/TAG; from another commit than the tag's, a rehearsal of it: make release TAG=v0.1.0 REGISTRY=… PUSH=1
 	@$(BIN)/release all --tag '$(TAG)' --output '$(DIST)' --registry '$(REGISTRY)' $(RELEASE_FLAGS)

@@ -34,6 +34,15 @@ func newImagesCommand(o *options) *cobra.Command {
 			if overwrite && !push {
 				return fmt.Errorf("invalid --overwrite: needs --push")
 			}
+			if push {
+				// The default is where releases are published.
+				if !command.Flags().Changed("registry") {
+					return fmt.Errorf("--push needs --registry: make images REGISTRY=registry.example.com/metal TAG=%s PUSH=1", o.stamp.Version)
+				}
+				if err := checkPublished(command.Context(), o, o.stamp.Commit, "images"); err != nil {
+					return err
+				}
+			}
 			platforms, err := platformsOf(names)
 			if err != nil {
 				return fmt.Errorf("--platform: %w", err)
@@ -48,7 +57,7 @@ func newImagesCommand(o *options) *cobra.Command {
 		},
 	}
 	command.Flags().StringSliceVar(&names, "platform", platformNames(), "platforms to build for")
-	command.Flags().BoolVar(&push, "push", false, "push the images to the registry, with the credentials of docker's config.json")
+	command.Flags().BoolVar(&push, "push", false, "push the images to --registry, which must be set, with the credentials of docker's config.json; to "+published+" only those of a tag's commit")
 	command.Flags().BoolVar(&overwrite, "overwrite", false, "with --push: replace tags that exist with other images")
 	return command
 }

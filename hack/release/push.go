@@ -117,24 +117,31 @@ func (r *madeRelease) check(ctx context.Context, program images.Program, index v
 	if want := r.named[program.Name].DigestStr(); digest.String() != want {
 		return fmt.Errorf("it has the digest %s, and %s has %s: make the release again", digest, imagesFile, want)
 	}
-	if r.registry != published {
-		return nil
-	}
-	state, err := checkout.Read(ctx, r.source)
-	if err != nil {
-		return err
-	}
-	differences := state.Differences(r.stamp.Version)
 	manifest, err := index.IndexManifest()
 	if err != nil {
 		return err
 	}
-	if commit := manifest.Annotations["org.opencontainers.image.revision"]; commit != state.Commit {
+	return checkPublished(ctx, &r.options, manifest.Annotations["org.opencontainers.image.revision"], "release")
+}
+
+// checkPublished refuses to push what was made from a commit to where releases are published,
+// unless that is the tag's, without changes: the release could not have the tag any more. target
+// is what makes it for another registry.
+func checkPublished(ctx context.Context, o *options, commit, target string) error {
+	if !strings.EqualFold(o.registry, published) {
+		return nil
+	}
+	state, err := checkout.Read(ctx, o.source)
+	if err != nil {
+		return err
+	}
+	differences := state.Differences(o.stamp.Version)
+	if commit != state.Commit {
 		differences = append(differences, fmt.Sprintf("it was made from %.12s, and HEAD is %.12s", commit, state.Commit))
 	}
 	if len(differences) > 0 {
-		return fmt.Errorf("a rehearsal is not pushed to %s: %s; make it for a registry of yours, with make release TAG=%s REGISTRY=…",
-			published, strings.Join(differences, "; "), r.stamp.Version)
+		return fmt.Errorf("a rehearsal is not pushed to %s: %s; make it for a registry of yours, with make %s TAG=%s REGISTRY=…",
+			published, strings.Join(differences, "; "), target, o.stamp.Version)
 	}
 	return nil
 }
