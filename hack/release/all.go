@@ -121,10 +121,10 @@ func (r *release) steps(ctx context.Context) []step {
 			return r.listImages()
 		}},
 		{"manifests", func(directory string) error {
-			_, err := manifests.Write(r.source, directory, manifests.Images{Registry: r.registry, Tag: r.stamp.Version, Digests: r.digests})
+			_, err := manifests.Write(r.source, directory, r.images())
 			return err
 		}},
-		{"chart", func(directory string) error { return chart.Write(r.source, directory, r.stamp.Version, r.registry) }},
+		{"chart", func(directory string) error { return chart.Write(r.source, directory, r.images()) }},
 		{"kubectl-metal", func(directory string) error {
 			return plugin.Write(ctx, r.source, directory, r.platforms, r.stamp, func(string) {})
 		}},
@@ -144,6 +144,11 @@ func (r *release) steps(ctx context.Context) []step {
 			return checksums.Write(directory)
 		}},
 	}
+}
+
+// images are those that listImages has listed.
+func (r *release) images() manifests.Images {
+	return manifests.Images{Registry: r.registry, Tag: r.stamp.Version, Digests: r.digests}
 }
 
 // listImages moves the archives of images to the top, where all files of a release are,

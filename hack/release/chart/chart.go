@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"metal-stack.io/infrastructure-apiserver/hack/release/archive"
+	"metal-stack.io/infrastructure-apiserver/hack/release/manifests"
 )
 
 // Name is the chart's.
@@ -32,14 +33,14 @@ func File(tag string) string { return Name + "-" + strings.TrimPrefix(tag, "v") 
 
 // Write packages the chart of the repository in source into directory, which exists,
 // with the version and the images of a release.
-func Write(source, directory, tag, images string) error {
+func Write(source, directory string, images manifests.Images) error {
 	files, err := read(filepath.Join(source, filepath.FromSlash(Directory)))
 	if err != nil {
 		return err
 	}
 	for file, lines := range map[string]map[string]string{
-		"Chart.yaml":  {"version: 0.0.0-devel": "version: " + strings.TrimPrefix(tag, "v"), "appVersion: latest": "appVersion: " + tag},
-		"values.yaml": {"  registry: " + registry: "  registry: " + images},
+		"Chart.yaml":  {"version: 0.0.0-devel": "version: " + strings.TrimPrefix(images.Tag, "v"), "appVersion: latest": "appVersion: " + images.Tag + annotations(images)},
+		"values.yaml": {"  registry: " + registry: "  registry: " + images.Registry},
 	} {
 		if err := replace(files, file, lines); err != nil {
 			return err
@@ -49,7 +50,22 @@ func Write(source, directory, tag, images string) error {
 	if err := archive.Write(&out, files); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(directory, File(tag)), out.Bytes(), 0o644)
+	return os.WriteFile(filepath.Join(directory, File(images.Tag)), out.Bytes(), 0o644)
+}
+
+// annotations are lines of Chart.yaml that have the digests of images, by which templates name
+// them. They are no values: helm upgrade --reuse-values would keep those of the release before.
+func annotations(images manifests.Images) string {
+	var lines strings.Builder
+	for _, program := range manifests.Deployed {
+		if digest := images.Digests[program]; digest != "" {
+			fmt.Fprintf(&lines, "\n  metal-stack.io/digest-of-%s: %s", program, digest)
+		}
+	}
+	if lines.Len() == 0 {
+		return ""
+	}
+	return "\nannotations:" + lines.String()
 }
 
 // read returns the files of a chart but those that its .helmignore names.

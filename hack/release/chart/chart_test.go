@@ -9,11 +9,15 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"sigs.k8s.io/yaml"
+
+	"metal-stack.io/infrastructure-apiserver/hack/release/manifests"
 )
 
 // repository returns one with a chart of these files.
@@ -64,7 +68,8 @@ func TestWrite_HasVersionAndImagesOfTheRelease(t *testing.T) {
 		"templates/generated/b": "",
 	})
 	directory := t.TempDir()
-	require.NoError(t, Write(source, directory, "v0.1.0-rc.1", "registry.example:5000/metal"))
+	images := manifests.Images{Registry: "registry.example:5000/metal", Tag: "v0.1.0-rc.1"}
+	require.NoError(t, Write(source, directory, images))
 	files := unpack(t, filepath.Join(directory, "metalstack-apiserver-0.1.0-rc.1.tgz"))
 	assert.Len(t, files, 5, "as `helm package`, without what .helmignore names")
 	var chart map[string]string
@@ -74,7 +79,7 @@ func TestWrite_HasVersionAndImagesOfTheRelease(t *testing.T) {
 
 	first, err := os.ReadFile(filepath.Join(directory, File("v0.1.0-rc.1")))
 	require.NoError(t, err)
-	require.NoError(t, Write(source, directory, "v0.1.0-rc.1", "registry.example:5000/metal"))
+	require.NoError(t, Write(source, directory, images))
 	second, err := os.ReadFile(filepath.Join(directory, File("v0.1.0-rc.1")))
 	require.NoError(t, err)
 	assert.Equal(t, first, second)
@@ -83,9 +88,23 @@ func TestWrite_HasVersionAndImagesOfTheRelease(t *testing.T) {
 func TestWrite_PackagesTheChartOfThisRepository(t *testing.T) {
 	t.Parallel()
 	directory := t.TempDir()
-	require.NoError(t, Write("../../..", directory, "v0.1.0", "ghcr.io/metal-stack"))
+	digests := map[string]string{}
+	for i, program := range append(manifests.Deployed, "metal-api-simulator") {
+		digests[program] = "sha256:" + strings.Repeat(strconv.Itoa(i), 64)
+	}
+	require.NoError(t, Write("../../..", directory, manifests.Images{Registry: "ghcr.io/metal-stack", Tag: "v0.1.0", Digests: digests}))
 	files := unpack(t, filepath.Join(directory, "metalstack-apiserver-0.1.0.tgz"))
-	assert.Contains(t, files["metalstack-apiserver/Chart.yaml"], "\nversion: 0.1.0\nappVersion: v0.1.0\n")
+	var chart struct {
+		Version, AppVersion string
+		Annotations         map[string]string
+	}
+	require.NoError(t, yaml.Unmarshal([]byte(files["metalstack-apiserver/Chart.yaml"]), &chart))
+	assert.Equal(t, "0.1.0", chart.Version)
+	assert.Equal(t, "v0.1.0", chart.AppVersion)
+	assert.Equal(t, map[string]string{
+		"metal-stack.io/digest-of-metalstack-apiserver":          digests["metalstack-apiserver"],
+		"metal-stack.io/digest-of-metalstack-controller-manager": digests["metalstack-controller-manager"],
+	}, chart.Annotations, "of what the chart runs")
 	for _, name := range []string{"values.yaml", "values.schema.json", "templates/apiserver.yaml", "templates/NOTES.txt"} {
 		assert.NotEmpty(t, files["metalstack-apiserver/"+name], name)
 	}
@@ -101,6 +120,6 @@ func TestWrite_RefusesChartWithoutItsLines(t *testing.T) {
 		`unsupported pattern "!templates/*"`:           {".helmignore": "!templates/*\n"},
 		`the line "version: 0.0.0-devel" 0 times, and`: {"Chart.yaml": "version: 1.0.0\nappVersion: latest\n", "values.yaml": values},
 	} {
-		assert.ErrorContains(t, Write(repository(t, files), t.TempDir(), "v0.1.0", "r.example"), message)
+		assert.ErrorContains(t, Write(repository(t, files), t.TempDir(), manifests.Images{Registry: "r.example", Tag: "v0.1.0"}), message)
 	}
 }

@@ -218,6 +218,36 @@ func TestValues_BadOnesAreRefused(t *testing.T) {
 	}
 }
 
+// TestImages_OfReleaseHaveItsDigests, unless values name others: hack/release/chart writes them.
+func TestImages_OfReleaseHaveItsDigests(t *testing.T) {
+	t.Parallel()
+	released, own := "sha256:"+strings.Repeat("1", 64), "sha256:"+strings.Repeat("2", 64)
+	next := nextChart(t)
+	file := filepath.Join(next, "Chart.yaml")
+	content, err := os.ReadFile(file)
+	require.NoError(t, err)
+	content = fmt.Appendf(content, "annotations:\n  metal-stack.io/digest-of-%s: %s\n", cluster.APIServer, released)
+	require.NoError(t, os.WriteFile(file, content, 0o600))
+	for set, image := range map[string]string{
+		"":                              "ghcr.io/metal-stack/metalstack-apiserver:v9.8.7@" + released,
+		"image.registry=example.com":    "example.com/metalstack-apiserver:v9.8.7@" + released,
+		"image.tag=v9":                  "ghcr.io/metal-stack/metalstack-apiserver:v9",
+		"apiServer.image.tag=v9":        "ghcr.io/metal-stack/metalstack-apiserver:v9",
+		"apiServer.image.digest=" + own: "ghcr.io/metal-stack/metalstack-apiserver:v9.8.7@" + own,
+		"image.tag=v9,apiServer.image.digest=" + own:         "ghcr.io/metal-stack/metalstack-apiserver:v9@" + own,
+		"apiServer.image.repository=another":                 "ghcr.io/metal-stack/another:v9.8.7",
+		"controllerManager.image.tag=v9,image.registry=a.io": "a.io/metalstack-apiserver:v9.8.7@" + released,
+	} {
+		text, stderr, err := run(command(t, "", "helm", "template", "any-name", next, "--namespace", "metal", "--set="+set))
+		require.NoError(t, err, stderr)
+		objects := index(t, decode(t, text))
+		server := get[appsv1.Deployment](t, objects, "Deployment/metal/"+cluster.APIServer).Spec
+		assert.Equal(t, image, server.Template.Spec.Containers[0].Image, set)
+		manager := get[appsv1.Deployment](t, objects, "Deployment/metal/metalstack-controller-manager").Spec
+		assert.NotContains(t, manager.Template.Spec.Containers[0].Image, "@", "the chart has no digest of it")
+	}
+}
+
 func TestNamespace_OfOthersIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, namespace := range []string{"default", "kube-system", "kube-public", "kube-node-lease"} {

@@ -16,9 +16,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- $root := index . 0 }}
 {{- $image := (index . 1).image }}
 {{- $registry := $image.registry | default $root.Values.image.registry }}
-{{- $tag := $image.tag | default $root.Values.image.tag | default $root.Chart.AppVersion }}
-{{- with $registry }}{{ trimSuffix "/" . }}/{{ end }}{{ $image.repository }}:{{ $tag }}
-{{- with $image.digest }}@{{ . }}{{ end }}
+{{- $tag := $image.tag | default $root.Values.image.tag }}
+{{- $digest := $image.digest }}
+{{- if not (or $tag $digest) }}
+{{- /* That of a release is no value: --reuse-values would keep it when the version changes. */ -}}
+{{- $digest = index ($root.Chart.Annotations | default dict) (printf "metal-stack.io/digest-of-%s" $image.repository) }}
+{{- end }}
+{{- with $registry }}{{ trimSuffix "/" . }}/{{ end }}{{ $image.repository }}:{{ $tag | default $root.Chart.AppVersion }}
+{{- with $digest }}@{{ . }}{{ end }}
 {{- end }}
 
 {{/* Refuses what a URL must not have, as the programs do, and does not quote it: the schema would. The
