@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package traffic is clients that never rest while servers come and go: they write, read
+// Package traffic is clients that go on while servers come and go: they write, read
 // and watch machines of one namespace through the kube-apiserver. Each is as client-go
 // makes it: it repeats what a server says may be repeated, and nothing else, and so notes
 // every request that a user would see fail.
@@ -34,6 +34,12 @@ const (
 	limit = time.Minute
 	// stepLabel counts the writes of an object.
 	stepLabel = "step"
+
+	// Writers and readers pause between two requests, and kubectl between two runs. An
+	// interruption lasts a second and more, so each client meets it; without pauses the
+	// clients take the processors that servers need to start.
+	requestPause = 40 * time.Millisecond
+	kubectlPause = 250 * time.Millisecond
 )
 
 // Options say how many clients there are.
@@ -117,6 +123,14 @@ func (l *Traffic) fail(format string, args ...any) {
 	l.failures = append(l.failures, fmt.Errorf(format, args...))
 }
 
+// pause waits for the next request of a client.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
 // write changes one object again and again, and requires to read what was
 // acknowledged.
 func (l *Traffic) write(ctx context.Context, name string) {
@@ -164,6 +178,7 @@ func (l *Traffic) write(ctx context.Context, name string) {
 			}
 			return err
 		})
+		pause(ctx, requestPause)
 	}
 }
 
@@ -185,7 +200,7 @@ func (l *Traffic) last(name string) (next int, exists bool) {
 // read lists again and again.
 func (l *Traffic) read(ctx context.Context) {
 	var last uint64
-	for ctx.Err() == nil {
+	for ; ctx.Err() == nil; pause(ctx, requestPause) {
 		l.do("list", func(ctx context.Context) error {
 			list, err := l.machines.List(ctx, metav1.ListOptions{})
 			if err != nil {
@@ -215,6 +230,7 @@ func (l *Traffic) kubectl(ctx context.Context, name string) {
 			}
 			return nil
 		})
+		pause(ctx, kubectlPause)
 	}
 }
 
