@@ -37,7 +37,7 @@ func (c openAPIContent) kind() string {
 
 func TestOpenAPI_DescribesOperations(t *testing.T) {
 	t.Parallel()
-	s := testserver.Start(t, testserver.Options{Memory: true})
+	s := testserver.Start(t, testserver.Options{Memory: true, OpenAPI: true})
 	raw, err := s.Client().Discovery().RESTClient().Get().AbsPath("/openapi/v3/apis/" + api.SchemeGroupVersion.String()).DoRaw(timeout(t))
 	require.NoError(t, err)
 	type operation struct {

@@ -139,7 +139,7 @@ func (o *Options) applyCluster(ctx context.Context, config *apiserver.Config) er
 	if err != nil {
 		return err
 	}
-	if err := o.SecureServing.ApplyToConfig(&config.Generic.Config); err != nil {
+	if err := o.applyServing(&config.Generic.Config, time.Now); err != nil {
 		return err
 	}
 	if err := o.Authentication.ApplyTo(&config.Generic.Authentication, config.Generic.SecureServing, nil); err != nil {

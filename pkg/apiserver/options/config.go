@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"time"
 
 	"k8s.io/apiserver/pkg/server"
 	"k8s.io/component-base/metrics/legacyregistry"
@@ -89,7 +90,7 @@ func (o *Options) applyStandalone(ctx context.Context, config *apiserver.Config)
 	if config.Extra.ManagementCluster, err = standalone.LoadOrCreateManagementClusterID(o.Records.DataDir); err != nil {
 		return err
 	}
-	if err := o.SecureServing.ApplyToConfig(&config.Generic.Config); err != nil {
+	if err := o.applyServing(&config.Generic.Config, time.Now); err != nil {
 		return err
 	}
 	if err := standalone.Authenticate(&config.Generic.Authentication, config.Generic.SecureServing, authority); err != nil {

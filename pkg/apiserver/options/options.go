@@ -37,7 +37,7 @@ type Options struct {
 	Cluster  *Cluster
 	Replicas *Replicas
 
-	SecureServing  *genericoptions.SecureServingOptionsWithLoopback
+	SecureServing  *genericoptions.SecureServingOptions
 	CoreAPI        *genericoptions.CoreAPIOptions
 	Authentication *genericoptions.DelegatingAuthenticationOptions
 	Authorization  *genericoptions.DelegatingAuthorizationOptions
@@ -87,7 +87,7 @@ func New() *Options {
 		Records:                NewRecords(),
 		Cluster:                NewCluster(),
 		Replicas:               NewReplicas(),
-		SecureServing:          serving.WithLoopback(),
+		SecureServing:          serving,
 		CoreAPI:                genericoptions.NewCoreAPIOptions(),
 		Authentication:         genericoptions.NewDelegatingAuthenticationOptions(),
 		Authorization:          authorization,

@@ -59,6 +59,9 @@ type Options struct {
 	// SweepInterval and ConsistentReadTimeout are the server's; default 200 ms and 1 s.
 	// The polling budget is 1, so that observations are not delayed.
 	SweepInterval, ConsistentReadTimeout time.Duration
+	// OpenAPI has the server serve its OpenAPI, as kubectl needs it. To build it takes a
+	// third of the processor time of a start.
+	OpenAPI bool
 	// Flags and Configure change the rest: what the command line would, and what
 	// it could not. They are called at each start.
 	Flags     func(*options.Options)
@@ -232,6 +235,7 @@ func (s *Server) build(ctx context.Context, r *run) (*apiserver.Server, error) {
 	r.ledger = &killableLedger{killSwitch: r.killSwitch, Ledger: config.Extra.Ledger}
 	config.Extra.Ledger = r.ledger
 	config.Extra.Timing = withTestTiming(s.opts.Timing)
+	config.Generic.SkipOpenAPIInstallation = !s.opts.OpenAPI
 	transport := http.RoundTripper(http.DefaultTransport.(*http.Transport).Clone())
 	if s.opts.Transport != nil {
 		transport = s.opts.Transport(transport)

@@ -207,7 +207,7 @@ func (env *environment) do(t *testing.T, verb, path, accept, body string) *http.
 
 func TestFirewalls_AreFoundAndDescribed(t *testing.T) {
 	t.Parallel()
-	env := start(t)
+	env := start(t, func(o *testserver.Options) { o.OpenAPI = true })
 	found := discovery.NewDiscoveryClientForConfigOrDie(env.config)
 	list, err := found.ServerResourcesForGroupVersion("firewall.metal-stack.io/v2")
 	require.NoError(t, err)

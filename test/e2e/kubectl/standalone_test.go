@@ -27,7 +27,7 @@ type alone struct {
 
 func startAlone(t *testing.T) *alone {
 	t.Helper()
-	s := testserver.Start(t, testserver.Options{})
+	s := testserver.Start(t, testserver.Options{OpenAPI: true})
 	return &alone{t, filepath.Join(s.DataDir, "kubeconfig")}
 }
 

@@ -51,7 +51,7 @@ func start(b *testing.B) {
 		before := heap()
 		began := time.Now()
 		resting.Server = testserver.Start(owner{b}, testserver.Options{
-			Metal: resting.fleet.Server, SweepInterval: 10 * time.Second,
+			Metal: resting.fleet.Server, SweepInterval: 10 * time.Second, OpenAPI: true,
 			Configure: func(c *apiserver.Config) { c.Extra.Observer.Budget = 0.05 },
 		})
 		resting.ready = time.Since(began)
