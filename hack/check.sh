@@ -99,16 +99,13 @@ slowest_packages() {
     sed -E 's/.*"Package":"([^"]*)","Elapsed":([0-9.]+).*/\2 \1/' | sort -rn | head -n 12
 }
 
-# go_test MODULE ARGUMENT...: go test in a module's directory, its events at the end of .cache/test.json.
+# go_test MODULE ARGUMENT...: go test in a module's directory, its events in .cache/events.
 go_test() {
-  local result=0
   # gotestsum takes an event that it does not know for the end of a test, and
   # forgets what the test printed before, such as why it failed.
   # shellcheck disable=SC2016
-  bin/gotestsum --format pkgname --hide-summary=skipped --jsonfile .cache/module.json --raw-command -- \
-    bash -o pipefail -c '"$0" -C "$1" test -json "${@:2}" | grep --line-buffered -vF "\"Action\":\"artifacts\""' "$GO" "$@" || result=1
-  cat .cache/module.json >>.cache/test.json
-  return $result
+  bin/gotestsum --format pkgname --hide-summary=skipped --jsonfile ".cache/events/module-${1//\//-}.json" --raw-command -- \
+    bash -o pipefail -c '"$0" -C "$1" test -json "${@:2}" | grep --line-buffered -vF "\"Action\":\"artifacts\""' "$GO" "$@"
 }
 
 check_gotest() {
@@ -121,17 +118,21 @@ check_gotest() {
   make -s bin/gotestsum controlplane capi helm bin/release || return 1
   local packages
   packages=$(test_packages) || return 1
-  rm -rf .cache/artifacts .cache/test.json
-  mkdir -p .cache/artifacts
-  local result=0 dir
-  # shellcheck disable=SC2086
-  go_test . $race -p "$TEST_PROCESSES" -exec "'$PWD/hack/run-test.sh'" -vet=off -shuffle=on -timeout "$TEST_TIMEOUT" -artifacts -outputdir "$PWD/.cache/artifacts" $packages || result=1
+  rm -rf .cache/artifacts .cache/events .cache/test.json
+  mkdir -p .cache/artifacts .cache/events
+  local result=0 dir job jobs=() flags=(-exec "'$PWD/hack/run-test.sh'" -vet=off -shuffle=on -timeout "$TEST_TIMEOUT")
   if [[ $TEST_PACKAGES == ./... ]]; then
+    # Beside those of the main module, whose last packages leave processors idle.
     for dir in "${modules[@]}"; do
       # shellcheck disable=SC2086
-      go_test "$dir" $race -vet=off -shuffle=on -timeout "$TEST_TIMEOUT" ./... || result=1
+      go_test "$dir" $race -p 1 "${flags[@]}" ./... &
+      jobs+=($!)
     done
   fi
+  # shellcheck disable=SC2086
+  go_test . $race -p "$TEST_PROCESSES" "${flags[@]}" -artifacts -outputdir "$PWD/.cache/artifacts" $packages || result=1
+  for job in "${jobs[@]}"; do wait "$job" || result=1; done
+  cat .cache/events/* >.cache/test.json
   slowest_packages
   passed=$((passed + $(grep -c '"Action":"pass".*"Test":' .cache/test.json)))
   failed=$((failed + $(grep -c '"Action":"fail".*"Test":' .cache/test.json)))
