@@ -81,7 +81,7 @@ func (s *Simulator) serve(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		b = encodeError(status, err)
 	} else {
-		b = encode(c.truncate(answer))
+		b = encode(c.truncate(answer), s.cfg.Compact)
 	}
 	if f, ok := c.has(FaultLateAnswer); ok {
 		s.sleep(f.Latency)

@@ -31,7 +31,7 @@ func (s *Simulator) answerMachine(c *call, n *node, m *machine) (int, any, error
 // readMachine is answerMachine for gets, which are frequent: it encodes a machine once, as
 // lists do.
 func (s *Simulator) readMachine(c *call, n *node, m *machine) (int, any, error) {
-	if n.ec == nil || s.cfg.Compact || strings.HasPrefix(c.name, "machine-ipmi") {
+	if n.ec == nil || strings.HasPrefix(c.name, "machine-ipmi") {
 		return s.answerMachine(c, n, m)
 	}
 	v := s.snapshot(n)

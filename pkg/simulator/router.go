@@ -154,15 +154,20 @@ type rawEntity struct{ entry []byte }
 func (e rawEntity) encode() []byte { return bytes.ReplaceAll(e.entry, []byte("\n "), []byte("\n")) }
 
 // encode is the body of an answer: indented by one blank, no newline at the
-// end, as go-restful prints it (001: 181 bytes, 159 compact).
-func encode(v any) []byte {
+// end, as go-restful prints it (001: 181 bytes, 159 compact), or compact.
+func encode(v any, compact bool) []byte {
 	switch raw := v.(type) {
 	case rawList:
 		return raw.encode()
 	case rawEntity:
 		return raw.encode()
 	}
-	b, err := json.MarshalIndent(v, "", " ")
+	b, err := []byte(nil), error(nil)
+	if compact {
+		b, err = json.Marshal(v)
+	} else {
+		b, err = json.MarshalIndent(v, "", " ")
+	}
 	if err != nil {
 		panic(err) // wire types always encode
 	}
@@ -193,8 +198,8 @@ func (l rawList) encode() []byte {
 func encodeError(status int, err error) []byte {
 	var bare *bareError
 	if errors.As(err, &bare) {
-		return encode(bare.msg)
+		return encode(bare.msg, false)
 	}
 	inner, _ := json.Marshal(wire.Error{StatusCode: status, Message: err.Error()})
-	return encode(string(inner))
+	return encode(string(inner), false)
 }

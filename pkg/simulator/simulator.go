@@ -51,7 +51,7 @@ type Config struct {
 	Lag time.Duration
 	// DataCentre is the inventory; nil is DefaultDataCentre(8).
 	DataCentre *DataCentre
-	// Compact leaves out the indentation of machines in lists.
+	// Compact leaves out the indentation of answers.
 	Compact bool
 	// BasePath is where the API is served, "/metal" for example; empty is
 	// the root. Requests outside of it get the router's 404.

@@ -105,7 +105,7 @@ func newEnvironment(t testing.TB, seed uint64, setup setup, breaks breaks) *envi
 		lease: &lease{cut: map[string]time.Time{}}, clocks: map[string]*nodeClock{}, revisionClock: newClock(0), servers: map[string]*server{},
 	}
 	var err error
-	env.sim, err = simulator.New(simulator.Config{Seed: seed, Speed: 1, Costs: true, HMAC: simulator.HMACKeys{Edit: editKey}, DataCentre: simulator.DefaultDataCentre(setup.machines)})
+	env.sim, err = simulator.New(simulator.Config{Seed: seed, Speed: 1, Costs: true, Compact: true, HMAC: simulator.HMACKeys{Edit: editKey}, DataCentre: simulator.DefaultDataCentre(setup.machines)})
 	require.NoError(t, err)
 	env.api = &atWork{Handler: env.sim.Handler(), frees: map[string]int{}}
 	env.records = newRecords(env.secrets, env.journal.recorded)
