@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,14 @@ func FuzzRecord_RoundTrips(f *testing.F) {
 		`{"namespace":{"uid":"5d0f","project":"10000000-0000-4000-8000-00000000000a"},"object":{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4","kind":"MetalStackMachine","metadata":{"name":"node-1","namespace":"team-a"}}}`,
 		`{"namespace":{"uid":"<&>"},"object":{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4","kind":"MetalStackFirewall"}}`,
 		`{"format":1,"namespace":{"uid":"5d0f","project":"10000000-0000-4000-8000-00000000000a"},"object":{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4","kind":"MetalStackMachine","metadata":{"name":"node-1","namespace":"team-a"}}}`,
+		`{"format":1,"object":{"kind":"MetalStackMachine","apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4","metadata":{"name":"\"object\":{"},"spec":{}}}`,
+		`{"format":1,"object":{"kind":"MetalStackMachine","apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4"},"later":{}}`,
+		`{"format":1,"namespace":{"project":"p","uid":"u"},"object":{"kind":"MetalStackMachine","apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4"}}`,
+		`{"format":1,"earlier":1,"object":{"kind":"MetalStackMachine","apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4"}}`,
+		`{"format":1,"object":{"kind":"MetalStackMachine","apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4"},"object":{"kind":"MetalStackFirewall","apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4"}}`,
+		`{"format":1,"namespace":{"object":{}},"object":{"kind":"MetalStackMachine","apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4"}}`,
+		`{"format":1,"expires":"2026-11-22T12:00:00Z","namespace":{"uid":"u","project":"p"},"object":{"kind":"MetalStackMachine","apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4"}}`,
+		`{"format":1,"object": {"kind":"MetalStackMachine","apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4"}}`,
 		`{"format":2,"object":{"apiVersion":"infrastructure.cluster.x-k8s.io/v1alpha4","kind":"MetalStackFirewall"}}`, `{"format":"1","object":{}}`, `{"object":{},"format":-1}`,
 		`{"object":null}`, `{}`, `null`, ``, `{"object":{"kind":"List","apiVersion":"v1","items":[]}}`,
 	} {
@@ -34,7 +43,11 @@ func FuzzRecord_RoundTrips(f *testing.F) {
 	}
 	s := &Store{codec: infrastructurescheme.StorageCodec, versioner: apistorage.APIObjectVersioner{}}
 	f.Fuzz(func(t *testing.T, value []byte) {
-		read, err := s.decode(ledger.Record{Key: "k", Value: value, Version: "1"})
+		stored := ledger.Record{Key: "k", Value: value, Version: "1"}
+		read, err := s.decodeAny(stored)
+		if canonical := s.decodeCanonical(stored); canonical != nil && !reflect.DeepEqual(canonical, read) {
+			t.Fatalf("%s is read as %+v, and as %+v, %v", value, canonical, read, err)
+		}
 		if err != nil {
 			return
 		}
@@ -45,6 +58,9 @@ func FuzzRecord_RoundTrips(f *testing.F) {
 		again, err := s.decode(ledger.Record{Key: "k", Value: written.value, Version: "2"})
 		if err != nil {
 			t.Fatalf("%s is written as %s, which cannot be read: %v", value, written.value, err)
+		}
+		if s.decodeCanonical(ledger.Record{Key: "k", Value: written.value, Version: "2"}) == nil {
+			t.Errorf("%s is not read as what is written today", written.value)
 		}
 		if again.needsRewrite {
 			t.Errorf("%s is not what would be written today", written.value)

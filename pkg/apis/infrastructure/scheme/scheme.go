@@ -29,7 +29,7 @@ var (
 	// StorageVersion is the version that records are stored in.
 	StorageVersion = v1alpha4.SchemeGroupVersion
 	// StorageCodec turns internal objects into records and back.
-	StorageCodec = Codecs.LegacyCodec(StorageVersion)
+	StorageCodec = newStorageCodec(StorageVersion)
 )
 
 func newScheme() *runtime.Scheme {
