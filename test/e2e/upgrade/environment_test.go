@@ -48,7 +48,7 @@ type environment struct {
 	client   typed.InfrastructureV1alpha4Interface
 	dynamic  dynamic.Interface
 	teams    []cluster.Team
-	busy     cluster.Team // the namespace in which clients never rest
+	busy     cluster.Team // the namespace of the clients that go on meanwhile
 	releases map[string]build.Release
 	overlays map[string]string
 	// inFlight are the machines that were allocated during an upgrade.
