@@ -107,7 +107,7 @@ func (w *workspace) release() {
 }
 
 // leniently: as encoding/json reads, but for the case of names.
-var leniently = jsontext.Options(json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)))
+var leniently = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 
 // newMachineReader reads an answer for a machineDecoder.
 func newMachineReader(body io.Reader) *jsontext.Decoder { return jsontext.NewDecoder(body, leniently) }
