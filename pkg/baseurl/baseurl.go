@@ -34,18 +34,28 @@ func (r Rules) Parse(text string) (*url.URL, error) {
 		return nil, fmt.Errorf("%s must have no user and no password, got one in %q, such as %s: %s", r.Name, Redact(u), r.Example, r.WithoutUser)
 	case !slices.Contains(r.Schemes, u.Scheme) || u.Hostname() == "":
 		return nil, fmt.Errorf("%s must begin with %s:// and a host, such as %s, got %q", r.Name, strings.Join(r.Schemes, ":// or "), r.Example, Redact(u))
+	case isAmbiguous(u):
+		return nil, fmt.Errorf("%s must have no user and no password, and no @, such as %s: %s", r.Name, r.Example, r.WithoutUser)
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.HasSuffix(text, "#"):
 		return nil, fmt.Errorf("%s must have no query and no fragment, such as %s, got one after %q", r.Name, r.Example, Redact(u))
 	}
 	return u, nil
 }
 
+// withheld is what is shown of a URL of which any part may be a secret.
+const withheld = "xxxxx"
+
 // Redact returns of a URL what holds no secret.
 func Redact(u *url.URL) string {
-	shown := url.URL{Scheme: u.Scheme, Opaque: u.Opaque, Host: u.Host, Path: u.Path, RawPath: u.RawPath}
-	// What precedes an @ may be a user and a password of a URL without // or with one / too many.
-	if strings.Contains(shown.Opaque+shown.Path, "@") {
-		shown.Opaque, shown.Path, shown.RawPath = "", "", ""
+	if isAmbiguous(u) {
+		return withheld
 	}
+	shown := url.URL{Scheme: u.Scheme, Opaque: u.Opaque, Host: u.Host, Path: u.Path, RawPath: u.RawPath}
 	return shown.String()
+}
+
+// isAmbiguous returns whether what precedes an @ may be a user and a password that were taken for
+// other parts: of a URL without //, or with one / too many, or whose password has a / or a ?.
+func isAmbiguous(u *url.URL) bool {
+	return strings.Contains(u.Opaque+u.Path+u.RawQuery+u.Fragment, "@")
 }

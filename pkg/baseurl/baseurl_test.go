@@ -40,6 +40,13 @@ func TestParse(t *testing.T) {
 		"https:me:secret@a.example.org":   "must begin with http:// or https:// and a host",
 		"https:/me:secret@a.example.org":  "must begin with http:// or https:// and a host",
 		"https:///me:secret@a.example.or": "must begin with http:// or https:// and a host",
+		"secret:me@a.example.org":         `got "xxxxx"`,
+		// Passwords that begin as a port does.
+		"https://secret:12/34@a.example.org":   "must have no user and no password, and no @, such as",
+		"https://secret:12/34@a.example.org?x": "must have no user and no password, and no @, such as",
+		"https://secret:12?34@a.example.org":   "must have no user and no password, and no @, such as",
+		"https://secret:#34@a.example.org":     "must have no user and no password, and no @, such as",
+		"ftp://secret:12/34@a.example.org":     `got "xxxxx"`,
 	} {
 		u, err := rules.Parse(text)
 		if message == "" {

@@ -388,6 +388,7 @@ func TestParseURL(t *testing.T) {
 		"https://api.example.org/metal/v1alpha1": "",
 		"https://api.example.org/metal/v1":       `--metal-api-url must have the base path without /v1, which is added to it, such as "https://api.example.org/metal", got "https://api.example.org/metal/v1"`,
 		"https://api.example.org/v1//":           `such as "https://api.example.org", got`,
+		"https://me:12/secret@a.example.org/v1":  `must have no user and no password, and no @, such as https://api.example.org/metal: requests are signed`,
 		"https://me:secret@api.example.org":      `must have no user and no password, got one in "https://api.example.org", such as https://api.example.org/metal: requests are signed with the HMAC key`,
 		"https://api.example.org/metal?x=secret": `must have no query and no fragment, such as https://api.example.org/metal, got one after "https://api.example.org/metal"`,
 		"api.example.org/metal":                  "must begin with http:// or https:// and a host",
