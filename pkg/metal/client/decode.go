@@ -41,14 +41,16 @@ func (md *machineDecoder) machine() *metal.Machine {
 func (md *machineDecoder) decodesOne(result any) func(*runtime.ClientOperation) {
 	return md.replaceReader(result, func(body io.Reader) error {
 		w := workspaces.Get().(*workspace)
-		defer w.release()
 		w.reader.Reset(body, leniently)
-		err := w.decoder.decodeOne(&w.reader)
-		if err == nil {
-			err = tokenAtEnd(&w.reader)
+		if err := w.decoder.decodeOne(&w.reader); err != nil {
+			return err // of what was read till then, the workspace may be full: it is not used again
+		}
+		if err := tokenAtEnd(&w.reader); err != nil {
+			return err
 		}
 		md.machines = slices.Clone(w.decoder.machines)
-		return err
+		w.release()
+		return nil
 	})
 }
 
@@ -91,8 +93,8 @@ const (
 	maxPooledAnswer = 64 << 10
 )
 
-// release gives a workspace back without what it has read, but for the strings that
-// many machines have in common.
+// release gives a workspace back for another answer, without the fact of this one, but with
+// the strings that many machines have in common.
 func (w *workspace) release() {
 	if w.reader.InputOffset() > maxPooledAnswer {
 		return
