@@ -123,12 +123,16 @@ func (l *leaseLock) Update(ctx context.Context, record resourcelock.LeaderElecti
 
 // acquire makes a write that acquires or renews the Lease.
 func (l *leaseLock) acquire(ctx context.Context, record resourcelock.LeaderElectionRecord, write func(context.Context, resourcelock.LeaderElectionRecord) error) error {
+	l.mu.Lock()
+	l.wrote = true
+	if !l.won {
+		// A write that is cancelled may still arrive, and even after releaseUnwon has read the Lease.
+		ctx = context.WithoutCancel(ctx)
+	}
+	l.mu.Unlock()
 	began := l.clock.Now()
 	limited, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	l.mu.Lock()
-	l.wrote = true
-	l.mu.Unlock()
 	if err := write(limited, record); err != nil {
 		return err
 	}
@@ -145,8 +149,8 @@ func (l *leaseLock) acquire(ctx context.Context, record resourcelock.LeaderElect
 }
 
 // releaseUnwon is called after the last round. A write that arrived after its round had
-// ended may have acquired the Lease: it is released, so that no other server waits until
-// it expires.
+// ended, or whose answer was lost, may have acquired the Lease: it is released, so that no
+// other server waits until it expires.
 func (l *leaseLock) releaseUnwon(ctx context.Context) {
 	l.mu.Lock()
 	done := l.won || !l.wrote

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 )
@@ -75,11 +76,18 @@ type running struct {
 
 func (c *fakeCluster) run(pod string) *running {
 	c.t.Helper()
+	return c.start(pod, func(*Replica) {})
+}
+
+// start runs a replica that configure has changed.
+func (c *fakeCluster) start(pod string, configure func(*Replica)) *running {
+	c.t.Helper()
 	r, err := newReplica(Options{
 		Client: c.client, Namespace: namespace, Lease: "metalstack-apiserver", Pod: pod,
 		LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 2 * time.Second,
 	}, clock.RealClock{})
 	require.NoError(c.t, err)
+	configure(r)
 	ctx, cancel := context.WithCancel(c.t.Context())
 	run := &running{Replica: r, won: make(chan struct{}), lost: make(chan error, 1), kill: cancel}
 	go func() {
@@ -275,6 +283,35 @@ func TestReplica_ReleasesLeaseThatItAcquiredAfterResigning(t *testing.T) {
 		require.True(t, arrived)
 		require.NoError(t, <-a.lost)
 		assert.False(t, a.hasWon())
+		assert.Empty(t, w.holder())
+	})
+}
+
+// slowLock needs a second for a create. One whose request is cancelled arrives even later.
+type slowLock struct{ resourcelock.Interface }
+
+func (l slowLock) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+	select {
+	case <-ctx.Done():
+		go func() {
+			time.Sleep(time.Second)
+			_ = l.Interface.Create(context.WithoutCancel(ctx), record)
+		}()
+		return ctx.Err()
+	case <-time.After(time.Second):
+		return l.Interface.Create(ctx, record)
+	}
+}
+
+func TestReplica_AwaitsWriteThatAcquiresTheLeaseWhenItResigns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFakeCluster(t, "a")
+		a := w.start("a", func(r *Replica) { r.lock.Interface = slowLock{r.lock.Interface} })
+		time.Sleep(500 * time.Millisecond)
+		a.Resign(t.Context())
+		require.NoError(t, <-a.lost)
+		assert.False(t, a.hasWon())
+		time.Sleep(5 * time.Second)
 		assert.Empty(t, w.holder())
 	})
 }
