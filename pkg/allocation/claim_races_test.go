@@ -264,8 +264,8 @@ func TestReleaseClaim_WaitsForRequestsOfPredecessor(t *testing.T) {
 	}
 }
 
-// A network that lost its labels is neither freed nor forgotten: the owner is told.
-func TestRelease_LostLabelOfNetworkIsTold(t *testing.T) {
+// A network that lost its labels is neither freed nor forgotten: the release is refused.
+func TestRelease_NetworkThatLostItsLabelsIsRefused(t *testing.T) {
 	t.Parallel()
 	for kind, object := range map[string]struct {
 		allocate func(*environment) (network string)

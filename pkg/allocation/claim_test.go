@@ -392,7 +392,7 @@ func TestSetServicesOfAddress_AddressOfClaim(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestReleaseClaim_LostTagIsTold(t *testing.T) {
+func TestReleaseClaim_LostTagIsRefused(t *testing.T) {
 	t.Parallel()
 	env := newEnvironment(t)
 	i := env.allocatedIP("address")

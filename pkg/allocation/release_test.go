@@ -252,9 +252,9 @@ func (env *environment) machineState(id string) simulator.MachineState {
 	return simulator.MachineState{}
 }
 
-// A control plane address that lost its tags is neither freed nor forgotten: the owner is told. What
+// A control plane address that lost its tags is neither freed nor forgotten: the release is refused. What
 // others have allocated since under the same address is theirs.
-func TestReleaseCluster_LostTagOfAddressIsTold(t *testing.T) {
+func TestReleaseCluster_AddressThatLostItsTagsIsRefused(t *testing.T) {
 	t.Parallel()
 	env := newEnvironment(t)
 	c := env.allocatedCluster("cluster")
