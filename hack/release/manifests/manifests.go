@@ -54,7 +54,7 @@ var rendered = []struct {
 	components []string
 	head       string
 }{
-	{"install.yaml", "deploy", nil, `# metalstack-apiserver %[1]s for a Kubernetes cluster, 1.30 or later:
+	{"install.yaml", "deploy", nil, `# metalstack-apiserver %[1]s for a Kubernetes cluster, 1.33 or later:
 #   kubectl apply -f install.yaml
 # Pods wait for the Secret metal-api in metal-stack-system, with the keys url and hmac.
 `},
