@@ -195,6 +195,7 @@ const events = `{"Action":"start"}
 {"Action":"pass","Test":"TestA/good"}
 {"Action":"run","Test":"TestA/old"}
 {"Action":"output","Test":"TestA/old","Output":"    version.go:31: v1.33 has no plums: v1.36 has\n"}
+{"Action":"output","Test":"TestA/old","Output":"I0101 00:00:00.000000 warnings.go:107] \"Warning: of another test\"\n"}
 {"Action":"output","Test":"TestA/old","Output":"--- SKIP: TestA/old (0.00s)\n"}
 {"Action":"skip","Test":"TestA/old"}
 {"Action":"run","Test":"TestA/bad"}

@@ -11,7 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
+	"regexp"
 	"syscall"
 	"time"
 
@@ -122,10 +122,14 @@ const pass, fail, skip = "pass", "fail", "skip"
 // event is one of `go doc test2json`.
 type event struct{ Action, Test, Output string }
 
+// logLine is a line that a test logged, such as the reason for which it is skipped. What
+// other code prints meanwhile is not.
+var logLine = regexp.MustCompile(`^\s+\w+\.go:\d+: (.*\S)\s*$`)
+
 // read reads the events of a test process, and writes what it printed to a log.
 func read(events io.Reader, log io.Writer) *outcome {
 	o := &outcome{results: map[string]string{}, reasons: map[string]string{}}
-	last := map[string]string{} // the last line that a test printed
+	last := map[string]string{} // the last line that a test logged
 	lines := bufio.NewReader(events)
 	for {
 		line, err := lines.ReadBytes('\n')
@@ -134,13 +138,11 @@ func read(events io.Reader, log io.Writer) *outcome {
 			fmt.Fprint(log, e.Output)
 			switch e.Action {
 			case "output":
-				if text := strings.TrimSpace(e.Output); text != "" && !strings.HasPrefix(text, "---") && !strings.HasPrefix(text, "===") {
-					last[e.Test] = text
+				if logged := logLine.FindStringSubmatch(e.Output); logged != nil {
+					last[e.Test] = logged[1]
 				}
 			case skip:
-				// file_test.go:12: the reason
-				_, reason, _ := strings.Cut(last[e.Test], ": ")
-				o.reasons[e.Test] = reason
+				o.reasons[e.Test] = last[e.Test]
 				fallthrough
 			case pass, fail:
 				if e.Test != "" {
