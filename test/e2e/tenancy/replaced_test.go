@@ -60,6 +60,10 @@ func (env *environment) leaveBehind(t *testing.T, ns, project string) (c *api.Me
 		if err == nil && m.DeletionTimestamp == nil {
 			err = errors.New("the end of the namespace has not reached the machine")
 		}
+		if apierrors.IsNotFound(err) {
+			live, gone := env.Client().CoreV1().Namespaces().Get(t.Context(), ns, metav1.GetOptions{})
+			err = fmt.Errorf("%w; its namespace: %v, %v; metal: %q", err, gone, live.Status, env.metalOf(project))
+		}
 		return err
 	})
 	framework.Eventually(t, limit, func(context.Context) error {

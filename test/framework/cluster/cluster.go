@@ -10,6 +10,7 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -181,6 +182,18 @@ func (c *Cluster) awaitServed(t testing.TB, version schema.GroupVersion, resourc
 	c.WaitAvailable(t, version, true)
 	framework.EventuallyRetrying(t, readyLimit, func(ctx context.Context) error {
 		return c.Client().Discovery().RESTClient().Get().AbsPath("/apis/" + version.String() + "/" + resource).MaxRetries(0).Do(ctx).Error()
+	})
+	// The kube-apiserver lists them some time after it serves them. A namespace that is
+	// deleted before may end with objects of this version in it.
+	framework.EventuallyRetrying(t, readyLimit, func(context.Context) error {
+		_, lists, err := c.Client().Discovery().ServerGroupsAndResources()
+		isVersion := func(l *metav1.APIResourceList) bool {
+			return l.GroupVersion == version.String() && len(l.APIResources) > 0
+		}
+		if !slices.ContainsFunc(lists, isVersion) {
+			return fmt.Errorf("%s is not discovered: %v", version, err)
+		}
+		return nil
 	})
 }
 
