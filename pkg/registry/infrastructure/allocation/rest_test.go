@@ -5,6 +5,7 @@ package allocation
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -90,13 +91,15 @@ func TestREST_CreateRefusesBodyOfAnotherName(t *testing.T) {
 
 func TestREST_AnswersBeforeTheDeadline(t *testing.T) {
 	t.Parallel()
-	r := subresource(Operations[node]{Allocate: func(ctx context.Context, _, _ string, _ *infrastructure.Allocation) (node, error) {
-		<-ctx.Done()
-		return nil, apierrors.NewTimeoutError("goes on in the background", 1)
-	}})
-	ctx, cancel := context.WithTimeout(request.WithNamespace(context.Background(), "team-a"), registry.DeadlineMargin+50*time.Millisecond)
-	defer cancel()
-	_, err := r.Create(ctx, "node-1", &infrastructure.Allocation{}, nil, &metav1.CreateOptions{})
-	assert.True(t, apierrors.IsTimeout(err), "%v", err)
-	assert.NoError(t, ctx.Err(), "there is time left to send it")
+	synctest.Test(t, func(t *testing.T) {
+		r := subresource(Operations[node]{Allocate: func(ctx context.Context, _, _ string, _ *infrastructure.Allocation) (node, error) {
+			<-ctx.Done()
+			return nil, apierrors.NewTimeoutError("goes on in the background", 1)
+		}})
+		ctx, cancel := context.WithTimeout(request.WithNamespace(t.Context(), "team-a"), registry.DeadlineMargin+50*time.Millisecond)
+		defer cancel()
+		_, err := r.Create(ctx, "node-1", &infrastructure.Allocation{}, nil, &metav1.CreateOptions{})
+		assert.True(t, apierrors.IsTimeout(err), "%v", err)
+		assert.NoError(t, ctx.Err(), "there is time left to send it")
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -352,19 +353,21 @@ func TestSubresources_DryRunIsOneForTheOperator(t *testing.T) {
 
 func TestSubresources_AnswerBeforeTheDeadline(t *testing.T) {
 	t.Parallel()
-	e := newEnvironment()
-	e.operator.wait = true
-	ctx, cancel := context.WithTimeout(as("alice"), registry.DeadlineMargin+50*time.Millisecond)
-	defer cancel()
-	requests := e.writes(ctx, "managed", metav1.ObjectMeta{})
-	for what, get := range e.reads(ctx, "managed") {
-		requests[what] = get
-	}
-	for what, do := range requests {
-		_, err := do()
-		assert.True(t, apierrors.IsTimeout(err), "%s: %v", what, err)
-	}
-	assert.NoError(t, ctx.Err(), "there is time left to send it")
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnvironment()
+		e.operator.wait = true
+		ctx, cancel := context.WithTimeout(as("alice"), registry.DeadlineMargin+50*time.Millisecond)
+		defer cancel()
+		requests := e.writes(ctx, "managed", metav1.ObjectMeta{})
+		for what, get := range e.reads(ctx, "managed") {
+			requests[what] = get
+		}
+		for what, do := range requests {
+			_, err := do()
+			assert.True(t, apierrors.IsTimeout(err), "%s: %v", what, err)
+		}
+		assert.NoError(t, ctx.Err(), "there is time left to send it")
+	})
 }
 
 func TestLock_DeleteNeedsReasonInQuery(t *testing.T) {
