@@ -70,7 +70,7 @@ func TestREADME_TranscriptsAreWhatARunShows(t *testing.T) {
 			if command == "" {
 				continue
 			}
-			assert.Eventually(t, func() bool { return assert.ObjectsAreEqual(comparable(want), comparable(r.shell(t, bin, command))) }, 20*time.Second, 500*time.Millisecond)
+			assert.Eventually(t, func() bool { return assert.ObjectsAreEqual(comparable(want), comparable(r.shell(t, bin, command))) }, 2*time.Minute, 500*time.Millisecond)
 			assert.Equal(t, comparable(want), comparable(r.shell(t, bin, command)), "%s: $ %s", transcript[1], command)
 		}
 	}

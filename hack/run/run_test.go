@@ -4,6 +4,8 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 	"metal-stack.io/infrastructure-apiserver/test/framework/build"
 )
 
@@ -75,14 +78,21 @@ func (r *running) untilShown(t *testing.T) {
 // leftNothing checks that no process listens on the addresses that were printed.
 func (r *running) leftNothing(t *testing.T) {
 	t.Helper()
+	require.NoError(t, r.left(t))
+}
+
+// left returns an error if a process listens on an address that was printed.
+func (r *running) left(t *testing.T) error {
+	t.Helper()
 	addresses := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindAllString(r.output.String(), -1)
 	require.NotEmpty(t, addresses)
 	for _, address := range addresses {
 		if connection, err := net.Dial("tcp", address); err == nil {
 			_ = connection.Close()
-			t.Errorf("a process still listens on %s", address)
+			return fmt.Errorf("a process still listens on %s", address)
 		}
 	}
+	return nil
 }
 
 // TestRun_ExamplesPhoneHome: everything is stopped afterwards.
@@ -143,8 +153,8 @@ func TestRun_KillLeavesNothing(t *testing.T) {
 	r.untilShown(t)
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGKILL))
 	<-r.ended
-	time.Sleep(time.Second) // the kernel's work
-	r.leftNothing(t)
+	// The kernel kills the programs, which takes a moment.
+	framework.Eventually(t, time.Minute, func(context.Context) error { return r.left(t) })
 }
 
 // lockedBuffer may be read while a program writes to it.

@@ -83,7 +83,7 @@ func (env *environment) newProtocolWith(api Metal) *Protocol {
 		Metal: api, Observer: env.observer, Bindings: env.bindings, ManagementCluster: managementCluster, Clock: env.clock,
 	})
 	env.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := p.Shutdown(ctx); err != nil {
 			env.t.Errorf("shutdown: %v", err)

@@ -85,7 +85,7 @@ func TestLog_IsTableOrObject(t *testing.T) {
 	require.Eventually(t, func() bool {
 		log, err := client.MetalStackMachines(team).GetLog(ctx, "node-1", metav1.GetOptions{})
 		return err == nil && len(log.Events) > 0 && log.Events[len(log.Events)-1].Message == "<b>"
-	}, 10*time.Second, 20*time.Millisecond)
+	}, time.Minute, 20*time.Millisecond)
 
 	http1, err := rest.HTTPClientFor(s.Config)
 	require.NoError(t, err)

@@ -84,7 +84,7 @@ func (env *environment) newOperator() *Operator {
 		Metal: env.client, Observer: env.facts, Bindings: env.bindings, ManagementCluster: "c", Clock: env.clock,
 	})
 	env.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := p.Shutdown(ctx); err != nil {
 			env.t.Errorf("shutdown: %v", err)

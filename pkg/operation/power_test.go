@@ -388,6 +388,6 @@ func TestPower_GoesOnWithoutItsCaller(t *testing.T) {
 	_, delayed := apierrors.SuggestsClientDelay(err)
 	require.False(t, delayed, "the controller manager takes it for a release in progress")
 	close(resume)
-	require.Eventually(t, func() bool { return env.get("node").Status.LastOperation.Outcome == infrastructure.OperationSent }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return env.get("node").Status.LastOperation.Outcome == infrastructure.OperationSent }, time.Minute, time.Millisecond)
 	require.Equal(t, 1, env.calls()["machine-power"])
 }

@@ -279,7 +279,7 @@ func startReplica(t *testing.T, e *environment, standBy bool, objects ...runtime
 		c.Run(ctx, keeping)
 	}()
 	t.Cleanup(func() { cancel(); <-done })
-	require.Eventually(t, c.Synced, 10*time.Second, time.Millisecond)
+	require.Eventually(t, c.Synced, time.Minute, time.Millisecond)
 	return c
 }
 

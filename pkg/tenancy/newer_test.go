@@ -66,7 +66,7 @@ func TestRun_EndsAtNewerBindings(t *testing.T) {
 	require.ErrorContains(t, err, "upgrade the server")
 	assert.NotContains(t, err.Error(), "delete")
 
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	n := NewNamespaces(metadatafake.NewSimpleMetadataClient(newMetadataScheme(t)), e, nil)
 	config := e.config()

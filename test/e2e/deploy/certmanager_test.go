@@ -46,7 +46,7 @@ func issued(t *testing.T, certificate *unstructured.Unstructured) map[string][]b
 func shown(t *testing.T, url string) *x509.Certificate {
 	t.Helper()
 	dialer := &tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	connection, err := dialer.DialContext(ctx, "tcp", strings.TrimPrefix(url, "https://"))
 	require.NoError(t, err)

@@ -121,7 +121,7 @@ func newPlayer(t *testing.T) *player {
 	p := &player{t: t, env: env, used: map[int]bool{}, controlPlane: c.Spec.ControlPlaneEndpoint.Host, names: map[string]string{
 		recordedCluster: c.Status.ClusterID, recordedNetwork: network,
 	}}
-	framework.Eventually(t, 10*time.Second, func(ctx context.Context) error {
+	framework.Eventually(t, time.Minute, func(ctx context.Context) error {
 		if status, answer := env.ask(t, "GET", "rose", "v1/machine/"+nodeC1, ""); status != 200 {
 			return errors.New(answer)
 		}
@@ -145,7 +145,7 @@ func (p *player) before(file string) func() {
 			require.NoError(p.t, err)
 			p.names[recorded] = address
 			// metal-ccm tries again until it finds it.
-			framework.Eventually(p.t, 10*time.Second, func(context.Context) error {
+			framework.Eventually(p.t, time.Minute, func(context.Context) error {
 				if _, answer := p.env.ask(p.t, "POST", "rose", "v1/ip/find", `{"ipaddress":"`+address+`"}`); answer == "[]" {
 					return fmt.Errorf("address %s is not found", address)
 				}

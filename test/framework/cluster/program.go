@@ -141,7 +141,7 @@ func (p *Program) Terminate(t testing.TB) {
 }
 
 // pauseTimeout is how long the threads of a process may take to stop.
-const pauseTimeout = 10 * time.Second
+const pauseTimeout = time.Minute
 
 // Pause stops the process in the middle of whatever it does, until Resume.
 func (p *Program) Pause(t testing.TB) {
