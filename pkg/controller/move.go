@@ -4,10 +4,13 @@ package controller
 
 import (
 	"context"
+	"fmt"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/cluster-api/util/annotations"
 	"sigs.k8s.io/cluster-api/util/conditions"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
@@ -28,16 +31,19 @@ func (r *reconciliation) blockMove(ctx context.Context) error {
 	})
 }
 
-// unblockMove lets `clusterctl move` go on.
+// unblockMove lets `clusterctl move` go on. It removes the one annotation: the difference to
+// an object without annotations would remove all, also one that was added just now, such as
+// that which pauses the object.
 func (r *reconciliation) unblockMove(ctx context.Context) error {
 	if r.obj.GetAnnotations()[infrastructure.BlockMoveAnnotation] != moveBlocker {
 		return nil
 	}
-	return r.patchObject(ctx, func(obj metalObject) {
-		kept := obj.GetAnnotations()
-		delete(kept, infrastructure.BlockMoveAnnotation)
-		obj.SetAnnotations(kept)
-	})
+	changed := r.obj.DeepCopyObject().(metalObject)
+	without := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}}}`, infrastructure.BlockMoveAnnotation)
+	if err := r.cached.Patch(ctx, changed, client.RawPatch(types.MergePatchType, without)); err != nil {
+		return err
+	}
+	return r.setObject(changed)
 }
 
 // reconcileMoveBlock lets `clusterctl move` go on when the outcome of an allocation is

@@ -4,14 +4,18 @@ package controller
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	"sigs.k8s.io/cluster-api/util/annotations"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
@@ -100,6 +104,24 @@ func TestMove_BlockLeftByACrashIsRemoved(t *testing.T) {
 			require.Equal(t, c.blocked, blocked(h.get(machines, "m-infra")))
 		})
 	}
+}
+
+// A user pauses the machine as soon as it is allocated, of which the cache does not know yet.
+func TestMove_UnblockKeepsAnnotationsOfOthers(t *testing.T) {
+	t.Parallel()
+	objects := everything()
+	with(v1alpha4.AllocationAllocated)(objects["obj"])
+	blocks(moveBlocker)(objects["obj"])
+	h := harnessOf(t, machines, objects)
+	cached := h.get(machines, "m-infra").(metalObject)
+	paused := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:""}}}`, infrastructure.PausedAnnotation)
+	require.NoError(t, h.api.Patch(t.Context(), h.get(machines, "m-infra"), client.RawPatch(types.MergePatchType, paused)))
+	rec, err := newReconciliation(h.r, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(cached)}, cached)
+	require.NoError(t, err)
+	_, err = reconcileMoveBlock(t.Context(), rec)
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{infrastructure.PausedAnnotation: ""}, h.get(machines, "m-infra").GetAnnotations())
+	require.True(t, annotations.HasPaused(rec.obj), "nor is it reconciled on")
 }
 
 func TestMove_ForeignBlockStays(t *testing.T) {
