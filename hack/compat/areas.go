@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// area is a column of the table: what may work with one version of Kubernetes, and not with
+// area is a row of the table: what may work with one version of Kubernetes, and not with
 // another.
 type area struct {
 	name string

@@ -99,18 +99,18 @@ func TestREADME_TableHasEveryVersionAndArea(t *testing.T) {
 	}
 	all, err := pinnedVersions(root)
 	require.NoError(t, err)
-	require.Len(t, rows, len(all)+2)
-	header := []string{"Kubernetes"}
-	for _, a := range areas {
-		header = append(header, a.name)
+	require.Len(t, rows, len(areas)+2)
+	header := []string{corner}
+	for _, v := range all {
+		header = append(header, v.full)
 	}
 	assert.Equal(t, header, rows[0])
-	for i, v := range all {
+	for i, a := range areas {
 		row := rows[i+2]
-		require.Len(t, row, len(header), v.full)
-		assert.Equal(t, v.full, row[0])
+		require.Len(t, row, len(header), a.name)
+		assert.Equal(t, a.name, row[0])
 		for j, cell := range row[1:] {
-			assert.Contains(t, []string{passed, passed + "*", skipped, notRun}, cell, "%s with %s: run make compat", areas[j].name, v.full)
+			assert.Contains(t, []string{passed, passed + "*", skipped, notRun}, cell, "%s with %s: run make compat", a.name, all[j].full)
 		}
 	}
 	capi, err := pinned(filepath.Join(root, "go.mod"), "sigs.k8s.io/cluster-api")
@@ -221,9 +221,16 @@ func TestTable_ShowsWhatBecameOfTests(t *testing.T) {
 	}, stack: "With this.", arm64: failedPrefix + "no output"}
 	v := version{full: "v1.33.13", minor: "v1.33"}
 	table.add(v, map[string]*outcome{"test/a": o})
-	assert.Equal(t, `| Kubernetes | all good | all old | partly old | bad | not run | no package |
-| --- | --- | --- | --- | --- | --- | --- |
-| v1.33.13 | ✓ | – | ✓* | ✗ TestA/bad/deep | ✗ TestB/c | ✗ TestC |
+	good := &outcome{results: map[string]string{"TestA/good": pass, "TestA/old": pass, "TestA/bad": pass, "TestB/c": pass}}
+	table.add(version{full: "v1.34.4", minor: "v1.34"}, map[string]*outcome{"test/a": good, "test/b": {results: map[string]string{"TestC": pass}}})
+	assert.Equal(t, `| Area | v1.33.13 | v1.34.4 |
+| --- | --- | --- |
+| all good | ✓ | ✓ |
+| all old | – | ✓ |
+| partly old | ✓* | ✓ |
+| bad | ✗ TestA/bad/deep | ✓ |
+| not run | ✗ TestB/c | ✓ |
+| no package | ✗ TestC | ✓ |
 
 - v1.33, all old: v1.33 has no plums: v1.36 has.
 - v1.33, partly old: v1.33 has no plums: v1.36 has.
@@ -236,7 +243,7 @@ func TestTable_ShowsWhatBecameOfTests(t *testing.T) {
 		"v1.33.13: no package: test/b.TestC: see ",
 		"linux/arm64: failed: no output",
 	}, table.failed())
-	assert.Contains(t, table.row(v), "v1.33.13  all good ✓  all old –")
+	assert.Contains(t, table.line(v), "v1.33.13  all good ✓  all old –")
 }
 
 func TestARM64_KnowsWhatProgramsPrint(t *testing.T) {
@@ -259,7 +266,7 @@ func TestTable_ShowsPackageThatFailedWithoutTest(t *testing.T) {
 	o := &outcome{results: map[string]string{"TestA": pass}, err: errors.New("exit status 1"), log: "a.log"}
 	table := &table{areas: []area{{"a", map[string][]string{"test/a": {"TestA"}}}}}
 	table.add(version{full: "v1.33.13", minor: "v1.33"}, map[string]*outcome{"test/a": o})
-	assert.Equal(t, []string{"✗ test/a"}, table.rows[0].cells)
+	assert.Equal(t, []string{"✗ test/a"}, table.columns[0].cells)
 	assert.Equal(t, []string{"v1.33.13: a: test/a: exit status 1: see a.log"}, table.failed())
 }
 
@@ -267,26 +274,24 @@ func TestUpdatePage_KeepsWhatWasNotRun(t *testing.T) {
 	t.Parallel()
 	page := filepath.Join(t.TempDir(), "README.md")
 	all := []version{{full: "v1.33.13", minor: "v1.33"}, {full: "v1.34.4", minor: "v1.34"}, {full: "v1.35.2", minor: "v1.35"}}
-	columns := []area{{name: "a"}, {name: "b"}}
+	rows := []area{{name: "a"}, {name: "b"}}
 	run := func(v version, stack, arm64 string, notes ...string) string {
-		table := &table{areas: columns, rows: []row{{version: v, cells: []string{"✓", "✓*"}, notes: notes}}, stack: stack, arm64: arm64}
-		require.NoError(t, table.updatePage(page, all, columns))
+		table := &table{areas: rows, columns: []column{{version: v, cells: []string{"✓", "✓*"}, notes: notes}}, stack: stack, arm64: arm64}
+		require.NoError(t, table.updatePage(page, all, rows))
 		return text(t, page)
 	}
-	const header = "| Kubernetes | a | b |\n| --- | --- | --- |\n"
+	const header = "| Area | v1.33.13 | v1.34.4 | v1.35.2 |\n| --- | --- | --- | --- |\n"
 	require.NoError(t, os.WriteFile(page, []byte("before\n"+begin+"\n"+end+"\nafter\n"), 0o600))
-	assert.Equal(t, "before\n"+begin+"\n"+header+`| v1.33.13 | not run | not run |
-| v1.34.4 | ✓ | ✓* |
-| v1.35.2 | not run | not run |
+	assert.Equal(t, "before\n"+begin+"\n"+header+`| a | not run | ✓ | not run |
+| b | not run | ✓* | not run |
 
 - v1.34, b: old $1.
 - With this.
 - linux/arm64, under qemu-user: ✓
 `+end+"\nafter\n", run(all[1], "With this.", passed, "- v1.34, b: old $1."))
 
-	assert.Contains(t, run(all[0], "With this.", notRun, "- v1.33, b: older."), header+`| v1.33.13 | ✓ | ✓* |
-| v1.34.4 | ✓ | ✓* |
-| v1.35.2 | not run | not run |
+	assert.Contains(t, run(all[0], "With this.", notRun, "- v1.33, b: older."), header+`| a | ✓ | ✓ | not run |
+| b | ✓* | ✓* | not run |
 
 - v1.33, b: older.
 - v1.34, b: old $1.
@@ -294,27 +299,33 @@ func TestUpdatePage_KeepsWhatWasNotRun(t *testing.T) {
 - linux/arm64, under qemu-user: ✓
 `, "what was run before stays")
 
-	one := &table{areas: columns[1:], rows: []row{{version: all[2], cells: []string{"✓"}}, {version: all[1], cells: []string{"✓"}}}, stack: "With this.", arm64: notRun}
-	require.NoError(t, one.updatePage(page, all, columns))
-	assert.Contains(t, text(t, page), header+`| v1.33.13 | ✓ | ✓* |
-| v1.34.4 | ✓ | ✓ |
-| v1.35.2 | not run | ✓ |
+	one := &table{areas: rows[1:], columns: []column{{version: all[2], cells: []string{"✓"}}, {version: all[1], cells: []string{"✓"}}}, stack: "With this.", arm64: notRun}
+	require.NoError(t, one.updatePage(page, all, rows))
+	assert.Contains(t, text(t, page), header+`| a | ✓ | ✓ | not run |
+| b | ✓* | ✓ | ✓ |
 
 - v1.33, b: older.
 - With this.
 - linux/arm64, under qemu-user: ✓
 `, "one area")
 
-	assert.Contains(t, run(all[2], "With that.", notRun), header+`| v1.33.13 | not run | not run |
-| v1.34.4 | not run | not run |
-| v1.35.2 | ✓ | ✓* |
+	assert.Contains(t, run(all[2], "With that.", notRun), header+`| a | not run | not run | ✓ |
+| b | not run | not run | ✓* |
 
 - With that.
 - linux/arm64, under qemu-user: not run
 `, "what was run with other programs says nothing of these")
 
+	more := append(rows, area{name: "c"})
+	with := &table{areas: more[2:], columns: []column{{version: all[0], cells: []string{"✓"}}}, stack: "With that.", arm64: notRun}
+	require.NoError(t, with.updatePage(page, all, more))
+	assert.Contains(t, text(t, page), header+`| a | not run | not run | ✓ |
+| b | not run | not run | ✓* |
+| c | ✓ | not run | not run |
+`, "another area")
+
 	require.NoError(t, os.WriteFile(page, []byte("nothing\n"), 0o600))
-	require.ErrorContains(t, (&table{}).updatePage(page, all, columns), "no table between")
+	require.ErrorContains(t, (&table{}).updatePage(page, all, rows), "no table between")
 }
 
 func TestModules_ReplaceStagingByTheirVersion(t *testing.T) {

@@ -30,7 +30,7 @@ func main() {
 	var o options
 	flags := pflag.NewFlagSet("compat", pflag.ContinueOnError)
 	flags.StringVar(&o.versions, "versions", "", "minor versions of Kubernetes to try, such as 'v1.33 v1.35'; by default all that are pinned")
-	flags.StringSliceVar(&o.areas, "areas", nil, "columns of the table to fill, such as 'Discovery,OpenAPI'; by default all")
+	flags.StringSliceVar(&o.areas, "areas", nil, "rows of the table to fill, such as 'Discovery,OpenAPI'; by default all")
 	flags.StringVar(&o.logs, "logs", filepath.Join(".cache", "compat"), "where logs and test binaries go")
 	flags.StringVar(&o.readme, "readme", "", "a page in whose table the cells of what was run are replaced, if all tests have passed")
 	flags.BoolVar(&o.arm64, "arm64", true, "run the programs for linux/arm64 under qemu-user")
@@ -78,7 +78,7 @@ func compare(ctx context.Context, o options) error {
 			return err
 		}
 		t.add(v, outcomes)
-		fmt.Print(t.row(v), "\n\n")
+		fmt.Print(t.line(v), "\n\n")
 	}
 	if t.arm64 = notRun; o.arm64 {
 		t.arm64 = tryARM64(ctx, o.logs, os.Stdout)

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"os"
@@ -18,6 +19,8 @@ const (
 	failedMark = "✗ "
 	// notRun is what a table says of what was not run.
 	notRun = "not run"
+	// corner is the first cell of a table.
+	corner = "Area"
 	// arm64Line begins the line of a table that is not about Kubernetes.
 	arm64Line = "- linux/arm64, under qemu-user: "
 	// begin and end enclose the table in a page.
@@ -25,19 +28,20 @@ const (
 	end   = "<!-- compat: end -->"
 )
 
-// table says which areas work with which versions.
+// table says which areas work with which versions: a row for each area, a column for each version.
 type table struct {
-	areas []area
-	rows  []row
+	areas   []area
+	columns []column
 	// stack names what else took part.
 	stack string
 	// arm64 is what became of the programs for linux/arm64.
 	arm64 string
 }
 
-type row struct {
+type column struct {
 	version version
-	cells   []string
+	// cells are in the order of the table's areas.
+	cells []string
 	// notes are lines below the table: why tests were skipped.
 	notes []string
 	// failures name tests and logs.
@@ -46,16 +50,16 @@ type row struct {
 
 // add appends what became of one version's tests.
 func (t *table) add(v version, outcomes map[string]*outcome) {
-	r := row{version: v}
+	c := column{version: v}
 	for _, a := range t.areas {
 		verdict := judge(a, outcomes)
-		r.cells = append(r.cells, verdict.cell)
+		c.cells = append(c.cells, verdict.cell)
 		for _, note := range verdict.notes {
-			r.notes = append(r.notes, fmt.Sprintf("- %s, %s: %s.", v.minor, a.name, note))
+			c.notes = append(c.notes, fmt.Sprintf("- %s, %s: %s.", v.minor, a.name, note))
 		}
-		r.failures = append(r.failures, verdict.failures...)
+		c.failures = append(c.failures, verdict.failures...)
 	}
-	t.rows = append(t.rows, r)
+	t.columns = append(t.columns, c)
 }
 
 // verdict is what became of the tests of one area.
@@ -133,9 +137,9 @@ func brokenBelow(o *outcome, name string) []string {
 // failed lists all failures, a line each.
 func (t *table) failed() []string {
 	var all []string
-	for _, r := range t.rows {
-		for _, f := range r.failures {
-			all = append(all, r.version.full+": "+f)
+	for _, c := range t.columns {
+		for _, f := range c.failures {
+			all = append(all, c.version.full+": "+f)
 		}
 	}
 	if strings.HasPrefix(t.arm64, failedPrefix) {
@@ -144,34 +148,33 @@ func (t *table) failed() []string {
 	return all
 }
 
-// row is a version's row, as text for a terminal.
-func (t *table) row(v version) string {
+// line is a version's column, as a line for a terminal.
+func (t *table) line(v version) string {
 	var cells []string
-	for i, cell := range t.rowOf(v).cells {
+	for i, cell := range t.columnOf(v).cells {
 		cells = append(cells, t.areas[i].name+" "+cell)
 	}
 	return v.full + "  " + strings.Join(cells, "  ")
 }
 
-// header is the table's first line.
-func (t *table) header() string {
-	line := "| Kubernetes |"
-	for _, a := range t.areas {
-		line += " " + a.name + " |"
-	}
-	return line
-}
-
 // markdown is the whole table.
 func (t *table) markdown() string {
 	var b strings.Builder
-	b.WriteString(t.header() + "\n|" + strings.Repeat(" --- |", len(t.areas)+1) + "\n")
-	for _, r := range t.rows {
-		fmt.Fprintf(&b, "| %s | %s |\n", r.version.full, strings.Join(r.cells, " | "))
+	write := func(first string, cell func(c column) string) {
+		b.WriteString("| " + first + " |")
+		for _, c := range t.columns {
+			b.WriteString(" " + cell(c) + " |")
+		}
+		b.WriteString("\n")
+	}
+	write(corner, func(c column) string { return c.version.full })
+	write("---", func(column) string { return "---" })
+	for i, a := range t.areas {
+		write(a.name, func(c column) string { return c.cells[i] })
 	}
 	b.WriteString("\n")
-	for _, r := range t.rows {
-		for _, note := range r.notes {
+	for _, c := range t.columns {
+		for _, note := range c.notes {
 			b.WriteString(note + "\n")
 		}
 	}
@@ -180,36 +183,34 @@ func (t *table) markdown() string {
 }
 
 // complete adds what was not run now, versions and areas: as an earlier table has it, if that
-// has the same columns and is of the same programs, or else as not run.
+// is of the same programs, or else as not run.
 func (t *table) complete(all []version, areas []area, earlier string) {
 	run := *t
-	t.areas, t.rows = areas, nil
+	t.areas, t.columns = areas, nil
 	lines := strings.Split(earlier, "\n")
-	if !slices.Contains(lines, t.header()) || !slices.Contains(lines, "- "+t.stack) {
+	if !slices.Contains(lines, "- "+t.stack) {
 		lines = nil
 	}
+	cells := cellsOf(lines)
 	for _, v := range all {
-		r := row{version: v, cells: slices.Repeat([]string{notRun}, len(areas))}
-		for _, line := range lines {
-			if cells, found := strings.CutPrefix(line, "| "+v.full+" | "); found {
-				r.cells = strings.Split(strings.TrimSuffix(cells, " |"), " | ")
-			}
-		}
-		for i, a := range areas {
-			now := run.rowOf(v)
-			j := slices.IndexFunc(run.areas, func(other area) bool { return other.name == a.name })
-			about := fmt.Sprintf("- %s, %s: ", v.minor, a.name)
+		c := column{version: v}
+		for _, a := range areas {
+			cell := cmp.Or(cells[v.full][a.name], notRun)
 			notes := lines
-			if now != nil && j >= 0 {
-				r.cells[i], notes = now.cells[j], now.notes
+			now := run.columnOf(v)
+			i := slices.IndexFunc(run.areas, func(other area) bool { return other.name == a.name })
+			if now != nil && i >= 0 {
+				cell, notes = now.cells[i], now.notes
 			}
+			c.cells = append(c.cells, cell)
+			about := fmt.Sprintf("- %s, %s: ", v.minor, a.name)
 			for _, note := range notes {
 				if strings.HasPrefix(note, about) {
-					r.notes = append(r.notes, note)
+					c.notes = append(c.notes, note)
 				}
 			}
 		}
-		t.rows = append(t.rows, r)
+		t.columns = append(t.columns, c)
 	}
 	for _, line := range lines {
 		if was, found := strings.CutPrefix(line, arm64Line); found && t.arm64 != passed {
@@ -218,9 +219,36 @@ func (t *table) complete(all []version, areas []area, earlier string) {
 	}
 }
 
-func (t *table) rowOf(v version) *row {
-	if i := slices.IndexFunc(t.rows, func(r row) bool { return r.version == v }); i >= 0 {
-		return &t.rows[i]
+// cellsOf returns the cells of a table by version and area.
+func cellsOf(lines []string) map[string]map[string]string {
+	cells := map[string]map[string]string{}
+	var versions []string
+	for _, line := range lines {
+		row, found := strings.CutPrefix(line, "| ")
+		if !found {
+			continue
+		}
+		first, rest, _ := strings.Cut(strings.TrimSuffix(row, " |"), " | ")
+		if first == corner {
+			versions = strings.Split(rest, " | ")
+			continue
+		}
+		for i, cell := range strings.Split(rest, " | ") {
+			if i >= len(versions) {
+				break
+			}
+			if cells[versions[i]] == nil {
+				cells[versions[i]] = map[string]string{}
+			}
+			cells[versions[i]][first] = cell
+		}
+	}
+	return cells
+}
+
+func (t *table) columnOf(v version) *column {
+	if i := slices.IndexFunc(t.columns, func(c column) bool { return c.version == v }); i >= 0 {
+		return &t.columns[i]
 	}
 	return nil
 }
