@@ -113,7 +113,7 @@ func TestMove_UnblockKeepsAnnotationsOfOthers(t *testing.T) {
 	with(v1alpha4.AllocationAllocated)(objects["obj"])
 	blocks(moveBlocker)(objects["obj"])
 	h := harnessOf(t, machines, objects)
-	cached := h.get(machines, "m-infra").(metalObject)
+	cached := h.get(machines, "m-infra")
 	paused := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:""}}}`, infrastructure.PausedAnnotation)
 	require.NoError(t, h.api.Patch(t.Context(), h.get(machines, "m-infra"), client.RawPatch(types.MergePatchType, paused)))
 	rec, err := newReconciliation(h.r, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(cached)}, cached)
