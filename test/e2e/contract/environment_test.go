@@ -14,7 +14,6 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/testserver"
 	metalclient "metal-stack.io/infrastructure-apiserver/pkg/metal/client"
-	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 	"metal-stack.io/infrastructure-apiserver/test/framework/objects"
 )
 
@@ -34,7 +33,13 @@ type environment struct {
 
 func start(t *testing.T) *environment {
 	t.Helper()
-	s := testserver.Start(t, testserver.Options{Simulator: simulator.Config{Speed: 400}})
+	return startWith(t, testserver.Options{})
+}
+
+func startWith(t *testing.T, opts testserver.Options) *environment {
+	t.Helper()
+	opts.Simulator.Speed = 400
+	s := testserver.Start(t, opts)
 	client, err := metalclient.New(metalclient.Options{URL: s.Metal.URL, HMAC: s.Metal.Key("Metal-Edit"), AuthType: metalclient.AuthEdit})
 	require.NoError(t, err)
 	return &environment{Server: s, t: t, api: s.Client().InfrastructureV1alpha4(), metal: client}

@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/apiserver/testserver"
 	"metal-stack.io/infrastructure-apiserver/pkg/metal"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
@@ -125,7 +126,7 @@ func (env *environment) takeOver(e foreignMetal) {
 
 func TestTakeover_AdoptsClusterAsItIs(t *testing.T) {
 	t.Parallel()
-	env := start(t)
+	env := startWith(t, testserver.Options{OpenAPI: true}) // for kubectl apply
 	e := env.foreignMetal()
 	env.discovered(e)
 	env.takeOver(e)
@@ -149,7 +150,7 @@ func (env *environment) discovered(e foreignMetal) {
 
 func TestTakeover_IsUndoneWithoutTouchingMetal(t *testing.T) {
 	t.Parallel()
-	env := start(t)
+	env := startWith(t, testserver.Options{OpenAPI: true}) // for kubectl apply
 	e := env.foreignMetal()
 	env.discovered(e)
 	env.takeOver(e)
@@ -166,7 +167,7 @@ func TestTakeover_IsUndoneWithoutTouchingMetal(t *testing.T) {
 
 func TestTakeover_ReleasesAllButNamedNetworksAndAddresses(t *testing.T) {
 	t.Parallel()
-	env := start(t)
+	env := startWith(t, testserver.Options{OpenAPI: true}) // for kubectl apply
 	e := env.foreignMetal()
 	env.discovered(e)
 	env.takeOver(e)
