@@ -73,7 +73,8 @@ func (r *reconciliation) setObject(obj metalObject) (err error) {
 }
 
 // patchObject writes a change of metadata or spec at once, because what follows
-// relies on it.
+// relies on it. The change removes no annotation or label: to remove the last one known
+// would remove those that others have added since (unblockMove).
 func (r *reconciliation) patchObject(ctx context.Context, change func(metalObject)) error {
 	changed := r.obj.DeepCopyObject().(metalObject)
 	change(changed)

@@ -226,8 +226,7 @@ func (s sender) send(t *testing.T, method, path, contentType string, body any) (
 // the answers, all of which have to be refusals of bounded size.
 func (s sender) refuses(t *testing.T, k sizedKind, f sizedField, value any, also string) {
 	t.Helper()
-	// The value is large, and encoded once.
-	const place = "place of the value"
+	const place = "place of the value" // which is large, and encoded once
 	encoded, err := json.Marshal(value)
 	require.NoError(t, err)
 	marshal := func(v any) []byte {

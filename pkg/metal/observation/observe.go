@@ -202,9 +202,6 @@ func only[T any](found []*T) *T {
 // forEach calls observe for each of ids, so many at a time, and returns the first
 // error of those that failed.
 func forEach(ctx context.Context, ids []string, concurrency int, observe func(context.Context, string) error) error {
-	if len(ids) == 1 {
-		return observe(ctx, ids[0])
-	}
 	var g errgroup.Group
 	g.SetLimit(max(1, concurrency))
 	for _, id := range ids {
