@@ -30,6 +30,7 @@ type aRequest func(ctx context.Context, c dynamic.ResourceInterface, obj *unstru
 
 func patch(kind types.PatchType, body string, options metav1.PatchOptions, subresources ...string) aRequest {
 	return func(ctx context.Context, c dynamic.ResourceInterface, obj *unstructured.Unstructured, dry []string) error {
+		options := options // Tests run beside each other.
 		options.DryRun = dry
 		said := strings.NewReplacer("KIND", obj.GetKind(), "API", obj.GetAPIVersion(), "NAME", obj.GetName()).Replace(body)
 		_, err := c.Patch(ctx, obj.GetName(), kind, []byte(said), options, subresources...)
