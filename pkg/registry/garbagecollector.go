@@ -74,7 +74,7 @@ func (r *REST) Delete(ctx context.Context, name string, validate rest.ValidateOb
 		// before it deletes it.
 		ctx = storage.WithDryRun(ctx, 1)
 	}
-	return r.Store.Delete(ctx, name, validate, options)
+	return r.Store.Delete(storage.WithDeletion(ctx), name, validate, options)
 }
 
 // checkGarbageCollection returns why the garbage collector may not have an object deleted.

@@ -99,7 +99,7 @@ func (r *REST) DeleteCollection(ctx context.Context, deleteValidation rest.Valid
 		deleteValidation = r.withWritableCheck(deleteValidation)
 	}
 	return r.shown(r.DefaultQualifiedResource).list(withRecordsOnlyForControllers(ctx), listOptions, func(ctx context.Context) (runtime.Object, error) {
-		return r.Store.DeleteCollection(ctx, deleteValidation, options, listOptions)
+		return r.Store.DeleteCollection(storage.WithDeletion(ctx), deleteValidation, options, listOptions)
 	})
 }
 

@@ -44,7 +44,7 @@ func (s *Store) Get(ctx context.Context, key string, opts apistorage.GetOptions,
 		if consistent {
 			s.resolveUncertainForRead(ctx, key)
 		}
-		if !isDryRunCreate(ctx) {
+		if !isDryRunCreate(ctx) && !s.deletesRecord(ctx, key) {
 			if err := s.awaitObserved(ctx, readOf{key: key, consistent: consistent}); err != nil {
 				return err
 			}
@@ -76,4 +76,22 @@ func (s *Store) parse(resourceVersion string) (uint64, error) {
 		return 0, apierrors.NewBadRequest(fmt.Sprintf("invalid resource version: %v", err))
 	}
 	return revision, nil
+}
+
+type deletionKey struct{}
+
+// WithDeletion makes the context one of a deletion, before which the generic registry reads
+// the most recent state of the object. If that has a record, the read has nothing observed:
+// what a deletion changes is the record, by compare-and-swap, whatever its metal is.
+func WithDeletion(ctx context.Context) context.Context {
+	return context.WithValue(ctx, deletionKey{}, true)
+}
+
+// deletesRecord returns whether a read with the context is of a record that is to be deleted.
+func (s *Store) deletesRecord(ctx context.Context, key string) bool {
+	if ctx.Value(deletionKey{}) == nil {
+		return false
+	}
+	e := s.view.get(key)
+	return e != nil && e.rec != nil
 }

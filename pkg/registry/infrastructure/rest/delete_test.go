@@ -3,7 +3,10 @@
 package rest
 
 import (
+	"context"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -14,6 +17,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/registry/infrastructure/machine"
+	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 )
 
 func TestDelete_WaitsForTheLastFinalizer(t *testing.T) {
@@ -57,3 +61,35 @@ func TestDeleteCollection_SkipsDiscoveredMetal(t *testing.T) {
 	_, err = update(t, main, foundID, func(m *infrastructure.MetalStackMachine) { m.Labels = map[string]string{"a": "b"} })
 	assert.True(t, apierrors.IsForbidden(err), "%v", err)
 }
+
+func TestDelete_HasNothingObservedForARecord(t *testing.T) {
+	t.Parallel()
+	w := newEnvironment(t)
+	var observed observations
+	w.backend.SetRefresher(&observed)
+	create(t, w, machine.Resource, newMachine("node-1"))
+	main := w.all[machine.Resource].main
+	_, _, err := main.Delete(in("team-a"), "node-1", rest.ValidateAllObjectFunc, &metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}})
+	require.NoError(t, err)
+	_, _, err = main.Delete(in("team-a"), "node-1", rest.ValidateAllObjectFunc, &metav1.DeleteOptions{})
+	require.NoError(t, err)
+	assert.Zero(t, observed.Load(), "by deletions of one object")
+
+	create(t, w, machine.Resource, newMachine("node-2"))
+	create(t, w, machine.Resource, newMachine("node-3"))
+	_, err = main.DeleteCollection(in("team-a"), rest.ValidateAllObjectFunc, &metav1.DeleteOptions{}, &metainternalversion.ListOptions{})
+	require.NoError(t, err)
+	assert.EqualValues(t, 1, observed.Load(), "by the list of a collection")
+}
+
+// observations counts refreshes.
+type observations struct{ atomic.Int32 }
+
+// Refresh implements storage.Refresher.
+func (o *observations) Refresh(context.Context, storage.Scope) (time.Time, error) {
+	o.Add(1)
+	return time.Time{}, nil
+}
+
+// Known implements storage.Refresher.
+func (*observations) Known(storage.Scope) bool { return true }
