@@ -94,7 +94,7 @@ bench-compare: controlplane ## Our kinds beside custom resources of the same con
 	$(GO) test ./test/performance/compare -run '^TestCompare' -v -count=1 -timeout 6h -compare.objects=$(N) -compare.only='$(ONLY)' -compare.repetitions=5 $(COMPARE_FLAGS)
 
 bench-growth: controlplane ## Our kinds with fleets of several sizes, and what grows faster: make bench-growth SIZES=1000,10000,50000 (docs/benchmarks.md)
-	$(GO) test ./test/performance/compare -run '^TestGrowth_All' -v -count=1 -timeout 3h -compare.sizes=$(SIZES) -compare.repetitions=3 $(COMPARE_FLAGS)
+	$(GO) test ./test/performance/compare -run '^TestGrowth_All' -v -count=1 -timeout 3h -compare.sizes=$(SIZES) -compare.only='$(ONLY)' -compare.repetitions=3 $(COMPARE_FLAGS)
 
 load: ## Load for half an hour: 10,000 objects, 200 watchers, 50 writers; then a thousand claims at once (docs/load.md)
 	$(GO) test ./test/performance/load -v -count=1 -timeout 90m -load.duration=30m -load.objects=10000 -load.watchers=200 -load.slow=40 \

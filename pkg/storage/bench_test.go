@@ -3,6 +3,7 @@
 package storage
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/http"
@@ -224,6 +225,54 @@ func BenchmarkWatchFanOut(b *testing.B) {
 			b.ReportMetric(float64((processCPU(b)-before).Microseconds())/float64(b.N), "cpu-µs/op")
 		})
 	}
+}
+
+// BenchmarkInitialEvents is a watch that begins with 1,000 objects, whose encodings are
+// kept, or have no room.
+func BenchmarkInitialEvents(b *testing.B) {
+	const n = 1000
+	run := func(b *testing.B, room int64) {
+		w := newFleet(b, n)
+		w.pods.backend.encodings.atMost = room
+		json := codecs.SupportedMediaTypes()[0]
+		opts := everything()
+		opts.SendInitialEvents = new(true)
+		var used time.Duration
+		for b.Loop() {
+			runtime.GC() // It ends encodings that are not kept.
+			before := processCPU(b)
+			ctx, cancel := context.WithCancel(b.Context())
+			events := startWatch(b, w.pods, opts)
+			sent := &countedEvents{flushed: flushed{http.Header{}, func() {}}, left: n, done: cancel}
+			server := handlers.WatchServer{
+				Watching: events, Scope: &handlers.RequestScope{}, MediaType: json.MediaType, Framer: json.StreamSerializer.Framer,
+				EmbeddedEncoder: codecs.EncoderForVersion(json.Serializer, examplev1.SchemeGroupVersion), TimeoutFactory: noTimeout{},
+				Encoder: codecs.EncoderForVersion(json.StreamSerializer.Serializer, examplev1.SchemeGroupVersion),
+			}
+			server.HandleHTTP(sent, httptest.NewRequestWithContext(ctx, http.MethodGet, "/pods", nil))
+			events.Stop()
+			used += processCPU(b) - before
+		}
+		b.ReportMetric(float64(used.Nanoseconds())/float64(b.N*n), "cpu-ns/object")
+	}
+	b.Run("Kept", func(b *testing.B) { run(b, encodingsAtLeast) })
+	b.Run("NoRoom", func(b *testing.B) { run(b, 0) })
+}
+
+// countedEvents is a response that ends when so many events were written.
+type countedEvents struct {
+	flushed
+	left int
+	done func()
+}
+
+func (c *countedEvents) Write(p []byte) (int, error) {
+	if bytes.HasSuffix(p, []byte("}\n")) {
+		if c.left--; c.left == 0 {
+			c.done()
+		}
+	}
+	return len(p), nil
 }
 
 // BenchmarkUpstream runs the API server's own benchmarks of a storage.

@@ -29,8 +29,8 @@ type cachingObject struct {
 	state cacheState
 }
 
-// cachingEvent is an object of the view as watches send it. What it keeps is whole
-// events; the object in them is encoded by its cachingObject.
+// cachingEvent is an object of the view as watches send it. What it keeps is events; the
+// object in them is encoded by its cachingObject.
 type cachingEvent struct {
 	*cachingObject
 	events encodings
@@ -47,12 +47,13 @@ func (e *cachingEvent) CacheEncode(id runtime.Identifier, encode func(runtime.Ob
 	if dependsOnTime(id) || !encodesEvent(id) {
 		return e.cachingObject.CacheEncode(id, encode, w)
 	}
-	raw, _, err := e.events.get(id, func(buffer io.Writer) error { return encode(e.cachingObject, buffer) })
+	event, _, err := e.events.get(id, func(buffer *bytes.Buffer) (object []byte, err error) {
+		return encodeAround(e.cachingObject, encode, buffer)
+	})
 	if err != nil {
 		return err
 	}
-	_, err = w.Write(raw)
-	return err
+	return event.writeTo(w)
 }
 
 // CacheEncode implements runtime.CacheableObject.
@@ -70,11 +71,16 @@ func (o *cachingObject) CacheEncode(id runtime.Identifier, encode func(runtime.O
 
 // encoding returns the object in one form, which does not depend on the time.
 func (o *cachingObject) encoding(id runtime.Identifier, encode func(runtime.Object, io.Writer) error) ([]byte, error) {
-	raw, isNew, err := o.encodings.get(id, func(buffer io.Writer) error { return encode(shallowCopy(o.object), buffer) })
-	if err == nil && o.kept.Load() {
+	form, isNew, err := o.encodings.get(id, func(buffer *bytes.Buffer) ([]byte, error) {
+		return nil, encode(shallowCopy(o.object), buffer)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if o.kept.Load() {
 		o.cache.keep(o, isNew)
 	}
-	return raw, err
+	return form.raw, nil
 }
 
 // dependsOnTime reports whether the form shows more than the object: a Table shows
@@ -159,10 +165,13 @@ type encodings struct {
 	forms map[runtime.Identifier]*encoding
 }
 
-// encoding is one form; raw is empty until it is encoded.
+// encoding is one form; raw is empty until it is encoded, and does not change any more then.
 type encoding struct {
 	mu  sync.Mutex
 	raw []byte
+	// object is of an event what follows raw, with its own end and that of the event, unless
+	// raw is the whole event. It is shared with the encodings of the object.
+	object []byte
 }
 
 var buffers = sync.Pool{New: func() any { return &bytes.Buffer{} }}
@@ -172,23 +181,28 @@ const maxPooledBuffer = 64 << 10
 
 // get returns the encoding, and whether it is a new one. One caller encodes, and the
 // others wait for it. An error is not kept.
-func (e *encodings) get(id runtime.Identifier, encode func(io.Writer) error) (raw []byte, isNew bool, err error) {
-	form := e.form(id)
+func (e *encodings) get(id runtime.Identifier, encode func(*bytes.Buffer) (object []byte, err error)) (form *encoding, isNew bool, err error) {
+	form = e.form(id)
 	form.mu.Lock()
 	defer form.mu.Unlock()
 	if form.raw != nil {
-		return form.raw, false, nil
+		return form, false, nil
 	}
 	buffer := buffers.Get().(*bytes.Buffer)
 	buffer.Reset()
-	if err := encode(buffer); err != nil {
+	object, err := encode(buffer)
+	if err != nil {
 		return nil, false, err
 	}
-	form.raw = bytes.Clone(buffer.Bytes())
+	form.raw, form.object = bytes.Clone(buffer.Bytes()), object
+	putBuffer(buffer)
+	return form, true, nil
+}
+
+func putBuffer(buffer *bytes.Buffer) {
 	if buffer.Cap() <= maxPooledBuffer {
 		buffers.Put(buffer)
 	}
-	return form.raw, true, nil
 }
 
 func (e *encodings) form(id runtime.Identifier) *encoding {

@@ -148,6 +148,12 @@ func (c *changeSet) publishStore(s *Store) {
 			s.setVersion(ch.next.obj, e.revision)
 		}
 		s.view.set(e)
+		switch {
+		case ch.prev == nil:
+			c.b.encodings.objects.Add(1)
+		case ch.next == nil:
+			c.b.encodings.objects.Add(-1)
+		}
 		if ch.prev != nil {
 			c.b.encodings.drop(ch.prev.caching.existing())
 		}

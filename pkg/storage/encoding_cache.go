@@ -4,6 +4,7 @@ package storage
 
 import (
 	"context"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,10 +13,17 @@ import (
 )
 
 const (
-	// encodingCacheLimit is how many bytes of encodings are kept. What exceeds it is
-	// encoded anew for each list: to replace what is kept would keep nothing that is
-	// still there when a list of everything comes to it again.
-	encodingCacheLimit = 64 << 20
+	// encodingsPerObject is how many bytes of encodings are kept for each object that is
+	// shown, so that the cost of a list grows no faster than the fleet. A machine takes
+	// some 9 kB in both versions, as metadata and as the row of a Table.
+	encodingsPerObject = 10 << 10
+	// encodingsAtLeast is how many bytes are kept however few objects there are: those of
+	// other kinds can be larger.
+	encodingsAtLeast = 64 << 20
+	// encodingsShare is the part of Go's memory limit that encodings take at most, if it
+	// has one: what is left is for what cannot be made anew. That limit is the memory limit
+	// of the container (GOMEMLIMIT).
+	encodingsShare = 4
 	// encodingIdle is how long encodings are kept without being used, at most; at
 	// least they are kept for half of it.
 	encodingIdle = 5 * time.Minute
@@ -26,10 +34,17 @@ const (
 // encodingCache keeps the encodings of objects that lists, gets and initial events used
 // lately. It has no index: whoever has the object has its encodings, as long as
 // something keeps them. So it cannot return encodings of another object or version.
+//
+// What exceeds its limit is encoded anew for each list: to replace what is kept would keep
+// nothing that is still there when a list of everything comes to it again.
 type encodingCache struct {
 	ctx   context.Context
 	clock clock.Clock
-	limit int64
+
+	// The limit is perObject for each of the objects, but not below atLeast nor above
+	// atMost, which wins.
+	perObject, atLeast, atMost int64
+	objects                    atomic.Int64 // in all views
 
 	// generation counts the times that older was dropped.
 	generation atomic.Uint64
@@ -49,9 +64,16 @@ type cacheState struct {
 
 func newEncodingCache(ctx context.Context, clock clock.Clock) *encodingCache {
 	return &encodingCache{
-		ctx: ctx, clock: clock, limit: encodingCacheLimit,
+		ctx: ctx, clock: clock,
+		perObject: encodingsPerObject, atLeast: encodingsAtLeast, atMost: debug.SetMemoryLimit(-1) / encodingsShare,
 		newer: map[*cachingObject]struct{}{}, older: map[*cachingObject]struct{}{},
 	}
+}
+
+// limit is how many bytes are kept at most. If it falls, what exceeds it is dropped with the
+// next generation at the latest.
+func (c *encodingCache) limit() int64 {
+	return min(max(c.atLeast, c.objects.Load()*c.perObject), c.atMost)
 }
 
 // keep keeps an object that was used, if there is room for it; its size may have changed.
@@ -63,7 +85,7 @@ func (c *encodingCache) keep(o *cachingObject, sizeChanged bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	o.state.used.Store(c.generation.Load() + 1)
-	if !o.kept.Load() || c.size-o.state.size+size > c.limit {
+	if !o.kept.Load() || c.size-o.state.size+size > c.limit() {
 		c.remove(o)
 		return
 	}
@@ -121,6 +143,12 @@ func (c *encodingCache) nextGeneration() bool {
 		o.state.size = 0
 	}
 	c.older, c.newer = c.newer, map[*cachingObject]struct{}{}
+	for o := range c.older {
+		if c.size <= c.limit() {
+			break
+		}
+		c.remove(o)
+	}
 	c.generation.Add(1)
 	c.rotate = len(c.older) > 0
 	return c.rotate

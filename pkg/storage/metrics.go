@@ -28,6 +28,7 @@ var (
 	historyDesc       = gauge("history_events", "Events in the history, from which watches can resume.", "resource")
 	historyAgeDesc    = gauge("history_age_seconds", "Age of the oldest event in the history, in seconds.", "resource")
 	encodingCacheDesc = gauge("encoding_cache_bytes", "Bytes of encodings that are kept for lists, gets and watches.")
+	encodingLimitDesc = gauge("encoding_cache_limit_bytes", "Bytes of encodings that are kept at most, by the number of objects and the memory limit.")
 	uncertainKeysDesc = gauge("uncertain_keys", "Keys whose state in the ledger is unknown after an uncertain write.", "resource")
 )
 
@@ -74,7 +75,7 @@ type collector struct {
 
 // DescribeWithStability implements metrics.StableCollector.
 func (*collector) DescribeWithStability(ch chan<- *metrics.Desc) {
-	for _, d := range []*metrics.Desc{objectsDesc, watchesDesc, historyDesc, historyAgeDesc, uncertainKeysDesc, encodingCacheDesc} {
+	for _, d := range []*metrics.Desc{objectsDesc, watchesDesc, historyDesc, historyAgeDesc, uncertainKeysDesc, encodingCacheDesc, encodingLimitDesc} {
 		ch <- d
 	}
 }
@@ -96,16 +97,19 @@ func (c *collector) CollectWithStability(ch chan<- metrics.Metric) {
 		send(historyAgeDesc, f.age)
 		send(uncertainKeysDesc, f.uncertain)
 	}
-	ch <- metrics.NewLazyConstMetric(encodingCacheDesc, metrics.GaugeValue, c.encodingCacheBytes())
+	bytes, limit := c.encodingCaches()
+	ch <- metrics.NewLazyConstMetric(encodingCacheDesc, metrics.GaugeValue, bytes)
+	ch <- metrics.NewLazyConstMetric(encodingLimitDesc, metrics.GaugeValue, limit)
 }
 
-func (c *collector) encodingCacheBytes() (sum float64) {
+func (c *collector) encodingCaches() (bytes, limit float64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for b := range c.backends {
-		sum += float64(b.encodings.bytes())
+		bytes += float64(b.encodings.bytes())
+		limit += float64(b.encodings.limit())
 	}
-	return sum
+	return bytes, limit
 }
 
 func (c *collector) collect() map[string]stats {

@@ -91,6 +91,7 @@ func (s *Store) load(records map[string]*record, start uint64) {
 		e := &entry{key: s.key(key), rec: rec, obj: s.project(s.key(key), rec.obj, nil)}
 		s.setVersion(e.obj, start)
 		s.view.tree.ReplaceOrInsert(e)
+		s.backend.encodings.objects.Add(1)
 		s.view.records++
 		s.view.bytes += int64(rec.size)
 		s.scheduleExpiry(e.key, rec)

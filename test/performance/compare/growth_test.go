@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -168,48 +169,63 @@ func TestGrowth_AllAnswersAreComplete(t *testing.T) {
 			return
 		}
 	}
+	require.NotEmpty(t, g.rows, "-compare.only=%s selects nothing", *only)
 	t.Log(g.text())
 	if *markdown != "" {
 		require.NoError(t, g.writeMarkdown(*markdown))
 	}
 }
 
-// measureGrowth takes all measures of one size.
+// measureGrowth takes the selected measures of one size.
 func (e *environment) measureGrowth(g *growth) {
 	t := e.t
 	t.Helper()
-	time.Sleep(settling)
-	kubeAPIServer, _, server := e.measureRest(max(*resting, sweepTime*time.Duration(*objects)))
-	g.add("CPU at rest", secondsAMinute, server)
-	g.add("CPU of the kube-apiserver beside it", secondsAMinute, kubeAPIServer)
-	e.repeat(g, list(request{version: "0"}), listRows("list of all, rv=0, plain", 0, 0, 0)[:2])
-	e.repeat(g, list(request{version: "0", gzip: true}), listRows("list of all, rv=0, gzip", 0, 0, 0))
-	e.repeat(g, watchList, listRows("watch list", 0, 0, 0)[:2])
-	e.repeat(g, func(ctx context.Context, e *environment, s *side) ([]float64, error) {
-		l, err := gets(ctx, e, s, "0")
-		return []float64{quantile(l.single, 0.5)}, err
-	}, []*row{{subject: "get, rv=0", part: "p50"}})
-	e.repeat(g, func(ctx context.Context, e *environment, s *side) ([]float64, error) {
-		w, err := writes(ctx, e, s)
-		if err != nil {
-			return nil, err
-		}
-		return w[:2], nil
-	}, []*row{{subject: "label patch", part: "p50"}, {subject: "label patch", part: "CPU"}})
+	chosen := regexp.MustCompile(*only).MatchString
+	if chosen("rest") {
+		time.Sleep(settling)
+		kubeAPIServer, _, server := e.measureRest(max(*resting, sweepTime*time.Duration(*objects)))
+		g.add("CPU at rest", secondsAMinute, server)
+		g.add("CPU of the kube-apiserver beside it", secondsAMinute, kubeAPIServer)
+	}
 	fan := fanOut(growthRate)
-	e.repeat(g, func(ctx context.Context, e *environment, s *side) ([]float64, error) {
-		values, err := fan.run(ctx, e, s)
-		if err != nil {
-			return nil, err
+	for _, m := range []measure{
+		{name: "list-plain", rows: listRows("list of all, rv=0, plain", 0, 0, 0)[:2], run: list(request{version: "0"})},
+		{name: "list-gzip", rows: listRows("list of all, rv=0, gzip", 0, 0, 0), run: list(request{version: "0", gzip: true})},
+		{name: "watch-list", rows: listRows("watch list", 0, 0, 0)[:2], run: watchList},
+		{name: "get", rows: []*row{{subject: "get, rv=0", part: "p50"}}, run: func(ctx context.Context, e *environment, s *side) ([]float64, error) {
+			l, err := gets(ctx, e, s, "0")
+			return []float64{quantile(l.single, 0.5)}, err
+		}},
+		{name: "write", rows: []*row{{subject: "label patch", part: "p50"}, {subject: "label patch", part: "CPU"}},
+			run: func(ctx context.Context, e *environment, s *side) ([]float64, error) {
+				w, err := writes(ctx, e, s)
+				if err != nil {
+					return nil, err
+				}
+				return w[:2], nil
+			}},
+		{name: "fan-out", rows: []*row{fan.rows[0], fan.rows[3]}, run: func(ctx context.Context, e *environment, s *side) ([]float64, error) {
+			values, err := fan.run(ctx, e, s)
+			if err != nil {
+				return nil, err
+			}
+			return []float64{values[0], values[3]}, nil
+		}},
+	} {
+		if chosen(m.name) {
+			e.repeat(g, m.run, m.rows)
 		}
-		return []float64{values[0], values[3]}, nil
-	}, []*row{fan.rows[0], fan.rows[3]})
-	memory := e.measureMemory(t.Context(), e.ours)
-	g.add("memory of our server", bytesUnit, memory[3])
-	g.add("live heap of our server", bytesUnit, memory[5])
-	g.add("memory of kube-apiserver and etcd", bytesUnit, memory[1]+memory[2])
-	e.repeat(g, func(context.Context, *environment, *side) ([]float64, error) { return e.measureStart(), nil },
-		[]*row{{subject: "start to ready", part: "time"}, {subject: "start to ready", part: "CPU"}})
+	}
+	if chosen("memory") {
+		memory := e.measureMemory(t.Context(), e.ours)
+		g.add("memory of our server", bytesUnit, memory[3])
+		g.add("live heap of our server", bytesUnit, memory[5])
+		g.add("memory of kube-apiserver and etcd", bytesUnit, memory[1]+memory[2])
+	}
+	if chosen("start") {
+		e.repeat(g, func(context.Context, *environment, *side) ([]float64, error) { return e.measureStart(), nil },
+			[]*row{{subject: "start to ready", part: "time"}, {subject: "start to ready", part: "CPU"}})
+	}
 }
 
 // repeat takes one measure several times, and adds the medians.
