@@ -198,6 +198,39 @@ func TestDashboard_CanBeImported(t *testing.T) {
 	}
 }
 
+// metricsOf are the metrics that a query asks for.
+func metricsOf(t *testing.T, text string) (all []string) {
+	t.Helper()
+	q, err := parse(text)
+	require.NoError(t, err, text)
+	for _, s := range q.selectors {
+		all = append(all, s.metric)
+	}
+	return all
+}
+
+// Whoever got an alert sees on the dashboard since when, and how much.
+func TestDashboard_HasPanelOfEachMetricOfAlerts(t *testing.T) {
+	t.Parallel()
+	var b board
+	require.NoError(t, json.Unmarshal(component(t, "dashboard.json"), &b))
+	var shown []string
+	for _, p := range b.Panels {
+		for _, target := range p.Targets {
+			shown = append(shown, metricsOf(t, target.Expr)...)
+		}
+	}
+	object := &unstructured.Unstructured{}
+	require.NoError(t, yaml.UnmarshalStrict(component(t, "rules.yaml"), &object.Object))
+	all := alerts(t, []*unstructured.Unstructured{object})
+	require.NotEmpty(t, all)
+	for name, rule := range all {
+		for _, metric := range metricsOf(t, rule.expr) {
+			assert.Contains(t, shown, metric, "no panel has a metric of %s", name)
+		}
+	}
+}
+
 func TestPage_LinksLeadSomewhere(t *testing.T) {
 	t.Parallel()
 	for _, page := range []string{page, upgradePage} {
