@@ -26,8 +26,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- with $digest }}@{{ . }}{{ end }}
 {{- end }}
 
-{{/* Refuses what a URL must not have, as the programs do, and does not quote it: the schema would. The
-arguments are the path of the value, and the value. */}}
+{{/* Refuses what is no URL, or has what a URL must not have, as the programs do, and does not quote it:
+the schema would, and what is no URL may have a password, too. The arguments are the path of the value,
+the value, the pattern of its schemes, and how it may begin. */}}
 {{- define "metalstack-apiserver.validateURL" -}}
 {{- $path := index . 0 }}
 {{- $url := index . 1 | default "" }}
@@ -36,6 +37,9 @@ arguments are the path of the value, and the value. */}}
 {{- end }}
 {{- if regexMatch "[?#]" $url }}
 {{- fail (printf "%s: must have no query and no fragment" $path) }}
+{{- end }}
+{{- if not (regexMatch (printf "^$|^%s://[^/\\s]+(/\\S*)?$" (index . 2)) $url) }}
+{{- fail (printf "%s: must begin with %s, and a host, and have no spaces" $path (index . 3)) }}
 {{- end }}
 {{- end }}
 
