@@ -43,7 +43,7 @@ func dryRun[T any](ctx context.Context, p *Protocol, ref objectRef, verb string,
 		return none, ref.apiError(errInProgress(verb, other))
 	}
 	result, err := work(p.withAllowance(ctx, ref.namespace))
-	return result, ref.apiError(err)
+	return result, ref.apiError(p.orNotWritable(verb, err))
 }
 
 // errInProgress refuses what verb asks for while other is in progress. Those who ask for an

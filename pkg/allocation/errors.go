@@ -190,6 +190,24 @@ func (ref objectRef) invalidStatus(r *refusal) *apierrors.StatusError {
 	return status
 }
 
+// isUnavailable reports whether an error is a refusal that says to come again later.
+func isUnavailable(err error) bool {
+	r, ok := errors.AsType[*refusal](err)
+	return ok && r.code == http.StatusServiceUnavailable
+}
+
+// orNotWritable returns the error of an operation or, in place of a refusal that says to come
+// again later, why no record can be written any more: what was refused then was refused for
+// that, whatever it says, and clients come again by themselves.
+func (p *Protocol) orNotWritable(verb string, err error) error {
+	if isUnavailable(err) {
+		if notWritable := p.checkWritable(verb); notWritable != nil {
+			return notWritable
+		}
+	}
+	return err
+}
+
 // apiError returns the error of an operation as an API status.
 func (ref objectRef) apiError(err error) error {
 	var r *refusal

@@ -4,7 +4,6 @@ package allocation
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -95,10 +94,11 @@ func runExclusive[T any](ctx context.Context, p *Protocol, ref objectRef, verb s
 		defer p.operations.finish(ref)
 		observed := observeOperation(ref, verb, p.clock)
 		o.result, o.err = work(klog.NewContext(p.operations.ctx, logger))
-		if r, ok := errors.AsType[*refusal](o.err); ok && r.code == http.StatusServiceUnavailable && p.operations.ctx.Err() != nil {
+		if isUnavailable(o.err) && p.operations.ctx.Err() != nil {
 			// It was refused because the process shuts down, whatever it says.
 			o.err = interruption(verb)
 		}
+		o.err = p.orNotWritable(verb, o.err)
 		observed(o.err)
 		if o.err != nil {
 			logger.V(1).Info("Operation failed", "err", o.err)

@@ -116,7 +116,15 @@ func Operate[T any](ctx context.Context, p *Protocol, ref MachineRef, verb strin
 // would be refused, before it begins: so a dry run is answered as the operation. To read the
 // console password changes nothing.
 func (p *Protocol) checkWritable(verb string) error {
-	if p.opts.Writable == nil || verb == VerbConsolePassword {
+	if verb == VerbConsolePassword {
+		return nil
+	}
+	return p.notWritable()
+}
+
+// notWritable returns why this process writes no record any more, as an API status; nil: it does.
+func (p *Protocol) notWritable() error {
+	if p.opts.Writable == nil {
 		return nil
 	}
 	return p.opts.Writable()

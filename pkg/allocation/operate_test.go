@@ -50,6 +50,37 @@ func TestOperate_RecordSurvivesTheRelease(t *testing.T) {
 	require.True(t, apierrors.IsConflict(env.begin("node")), "it was released")
 }
 
+// Whatever an allocation or a release is refused for when no record can be written any more, it
+// says so, and that clients come again.
+func TestOperations_SayThatRecordsCannotBeWrittenAnyMore(t *testing.T) {
+	t.Parallel()
+	env := newEnvironment(t)
+	env.allocatedCluster("cluster")
+	env.machine("free")
+	env.machine("held")
+	_, err := env.allocate(env.p, "held", "cluster")
+	require.NoError(t, err)
+	newer := apierrors.NewServiceUnavailable("records have a newer format")
+	newer.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: 1}
+	env.p.opts.Writable = func() error { return newer }
+	writes := 0
+	env.machines.fail = func(string) error {
+		writes++
+		return newer
+	}
+	for what, do := range map[string]func() error{
+		"allocation": func() error { _, err := env.allocate(env.p, "free", "cluster"); return err },
+		"release":    func() error { _, err := env.release(env.p, "held"); return err },
+	} {
+		writes = 0
+		require.Equal(t, newer, do(), what)
+		require.LessOrEqual(t, writes, 1, "%s is not retried: it cannot be recorded later, either", what)
+	}
+	m, err := env.allocate(env.p, "held", "cluster")
+	require.NoError(t, err, "what is done already is answered as ever")
+	require.Equal(t, infrastructure.AllocationAllocated, m.Status.Allocation.Phase)
+}
+
 func TestAllocate_ForgetsTheOperationOfAnotherAllocation(t *testing.T) {
 	t.Parallel()
 	env := newEnvironment(t)

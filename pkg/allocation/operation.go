@@ -95,7 +95,7 @@ func (o *operation[R]) update(ctx context.Context, change func(R) error) (R, err
 		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 		r, err := o.tryUpdate(limited, change)
 		cancel()
-		if err == nil || isDefinite(err) {
+		if err == nil || isDefinite(err) || o.p.notWritable() != nil {
 			return r, err
 		}
 		klog.FromContext(ctx).Info("Failed to update the record: retrying", "err", err)

@@ -153,10 +153,7 @@ func (s *Server) resyncRecords(ctx context.Context) {
 func (s *Server) runActive(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	context.AfterFunc(s.active, cancel)
-	go func() {
-		defer close(s.recoveryEnded)
-		s.recoverer.Run(ctx)
-	}()
+	go s.recoverer.Run(ctx)
 	if s.extra.Registrar != nil {
 		go s.extra.Registrar.Run(ctx, s.firewallsReader)
 	}

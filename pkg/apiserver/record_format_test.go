@@ -5,6 +5,7 @@ package apiserver
 import (
 	"context"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -141,17 +142,31 @@ func TestNewerRecords_StandbyLeavesElection(t *testing.T) {
 	})
 }
 
+// fakeRecoverer says whether it runs.
+type fakeRecoverer struct{ runs atomic.Bool }
+
+func (r *fakeRecoverer) Run(ctx context.Context) {
+	r.runs.Store(true)
+	<-ctx.Done()
+	r.runs.Store(false)
+}
+
 func TestNewerRecords_ActiveServerHandsOverToReadyStandby(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFormatFixture(t)
 		f.gate.advance(gateOpen)
 		f.addPod(t, "old-standby", corev1.ConditionTrue, replica.StandbyValue)
+		recovery := &fakeRecoverer{}
+		f.recoverer = recovery
+		f.runActive(t.Context())
 		go f.handleNewerRecords(t.Context())
+		synctest.Wait()
+		require.True(t, recovery.runs.Load())
 		f.writeNewer(t)
 		_, err := f.records.List(t.Context())
 		require.True(t, recordformat.IsNewer(err))
 		synctest.Wait()
-		require.Error(t, f.active.Err(), "what only the active server runs has stopped")
+		require.False(t, recovery.runs.Load(), "what only the active server runs has stopped")
 
 		// The standby of the same version notices, and is not ready any more.
 		time.Sleep(preloadInterval + 10*time.Second)

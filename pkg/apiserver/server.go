@@ -46,7 +46,7 @@ type Server struct {
 	catalogue  *catalogue.Catalogue
 	refresher  *refresh.Refresher
 	protocol   *allocation.Protocol
-	recoverer  *allocation.Recoverer
+	recoverer  interface{ Run(context.Context) } // *allocation.Recoverer
 	visibility *visibility.Resolver
 	resources  *rest.Resources
 	ready      *readiness
@@ -55,8 +55,6 @@ type Server struct {
 	preloaded chan struct{}
 	// recordsRead is when the last read of the ledger began by which this standby could become active.
 	recordsRead atomic.Pointer[time.Time]
-	// recoveryEnded is closed when an active server's Recoverer has ended.
-	recoveryEnded chan struct{}
 	// terminateRun makes Run return an error.
 	terminateRun context.CancelCauseFunc
 	// active ends when the server begins to stop; only an active server has use for it.
@@ -73,7 +71,7 @@ func (c CompletedConfig) New(ctx context.Context) (_ *Server, err error) {
 	// What runs in the background outlives the termination signal, for as long as
 	// requests are being served.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s := &Server{extra: c.Extra, stopBackground: stop, ready: &readiness{}, preloaded: make(chan struct{}), recoveryEnded: make(chan struct{}), terminateRun: func(error) {}}
+	s := &Server{extra: c.Extra, stopBackground: stop, ready: &readiness{}, preloaded: make(chan struct{}), terminateRun: func(error) {}}
 	s.active, s.stopActive = context.WithCancel(background)
 	s.gate = newServingGate(s.unavailableReason)
 	defer func() {
@@ -279,10 +277,6 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	return err
 }
-
-// RecoveryEnded returns a channel that is closed when the server was active, and its Recoverer has
-// ended: from then on, it changes no metal and no record but for a request.
-func (s *Server) RecoveryEnded() <-chan struct{} { return s.recoveryEnded }
 
 // close stops what runs in the background; it can be called more than once.
 func (s *Server) close() {

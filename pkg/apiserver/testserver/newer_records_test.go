@@ -90,18 +90,14 @@ func TestNewerRecord_StopsWritesAndCallsThatChangeMetal(t *testing.T) {
 	_, err = clusters.Update(ctx, cluster, metav1.UpdateOptions{})
 	require.ErrorContains(t, err, "records have format 2, written by v9.0.0")
 
-	// It does nothing by itself any more that it would have done: the Recoverer, too, has stopped.
-	select {
-	case <-s.run.server.RecoveryEnded():
-	case <-ctx.Done():
-		t.Fatal("the Recoverer goes on")
-	}
 	for call, do := range writesTo(t, s, body, cluster) {
 		_, err := do(ctx, []string{metav1.DryRunAll})
 		require.True(t, apierrors.IsServiceUnavailable(err), "dry run of %s: %v", call, err)
 		_, realErr := do(ctx, nil)
 		assert.Equal(t, realErr, err, "a dry run of %s is answered as the request", call)
 		assert.ErrorContains(t, err, "upgrade the server", call)
+		delay, repeated := apierrors.SuggestsClientDelay(err)
+		assert.True(t, repeated && delay > 0, "%s is answered without Retry-After: %v", call, err)
 	}
 	assert.Empty(t, writes.take(), "requests that change metal")
 	after, err := records.List(ctx)
