@@ -3,10 +3,14 @@
 package registry
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/oneline"
@@ -18,6 +22,8 @@ const (
 	maxErrors     = 20
 	maxErrorValue = 256
 	maxErrorText  = 1024
+	// maxPatchError is from which length on the generic server's answer to a patch is shortened.
+	maxPatchError = 8 << 10
 )
 
 // LimitErrors returns the first errors, each of bounded length; the last one says
@@ -56,3 +62,28 @@ func limitValue(value any) any {
 	}
 	return value
 }
+
+// limitPatchError returns the error of an update, or in its place a bounded one if it is the
+// generic server's answer to a patch of which no object can be made: that quotes the whole object,
+// and an error that quotes the object, twice each.
+func limitPatchError(err error) error {
+	status, ok := errors.AsType[*apierrors.StatusError](err)
+	if !ok || !apierrors.IsInvalid(status) || status.ErrStatus.Details == nil || len(status.ErrStatus.Message) <= maxPatchError {
+		return err
+	}
+	causes := status.ErrStatus.Details.Causes
+	if status.ErrStatus.Details.Kind != "" || len(causes) != 1 || causes[0].Field != patchPath.String() {
+		return err
+	}
+	value, detail := "", causes[0].Message
+	if rest, ok := strings.CutPrefix(detail, field.ErrorTypeInvalid.String()+": "); ok {
+		if quoted, err := strconv.QuotedPrefix(rest); err == nil {
+			value, _ = strconv.Unquote(quoted)
+			detail = strings.TrimPrefix(rest[len(quoted):], ": ")
+		}
+	}
+	return apierrors.NewInvalid(schema.GroupKind{}, "", LimitErrors(field.ErrorList{field.Invalid(patchPath, value, detail)}))
+}
+
+// patchPath is what the generic server calls a patch in errors.
+var patchPath = field.NewPath("patch")

@@ -3,12 +3,15 @@
 package registry
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -39,4 +42,23 @@ func TestBoundedErrors_KeepShortErrors(t *testing.T) {
 	errs := field.ErrorList{field.Invalid(field.NewPath("spec"), "x", "y"), field.NotSupported(field.NewPath("spec"), "x", []string{"a"}), field.TooMany(field.NewPath("spec"), 3, 2)}
 	assert.Equal(t, errs, LimitErrors(errs))
 	assert.Empty(t, LimitErrors(nil))
+}
+
+func TestPatchErrors_QuoteNoWholeObject(t *testing.T) {
+	t.Parallel()
+	patched := `{"metadata":{"creationTimestamp":"` + strings.Repeat(`\"`, 70_000) + `"}}`
+	invalid := func(kind, value, detail string) error {
+		return apierrors.NewInvalid(schema.GroupKind{Kind: kind}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), value, detail)})
+	}
+	limited := limitPatchError(invalid("", patched, "cannot be decoded: "+patched))
+	require.True(t, apierrors.IsInvalid(limited))
+	assert.Less(t, len(limited.Error()), 4*maxErrorText)
+	assert.Contains(t, limited.Error(), `patch: Invalid value: "{\"metadata\":{\"creationTimestamp\":`)
+	assert.Contains(t, limited.Error(), "cannot be decoded: ")
+
+	for what, err := range map[string]error{
+		"nothing": nil, "a short one": invalid("", "{}", "no"), "an object's": invalid("MetalStackMachine", patched, "no"), "another one": errors.New(patched),
+	} {
+		assert.Equal(t, err, limitPatchError(err), what)
+	}
 }

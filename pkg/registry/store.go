@@ -140,7 +140,7 @@ func (r *REST) Update(ctx context.Context, name string, objInfo rest.UpdatedObje
 	}
 	ctx, override := withResponseOverride(ctx)
 	updated, created, err := r.Store.Update(ctx, name, objInfo, createValidation, r.guardFinalizer(updateValidation), forceAllowCreate, options)
-	return updated, created, override.orElse(err)
+	return updated, created, override.orElse(limitPatchError(err))
 }
 
 // withWritableCheck makes the validation of a dry run end as the write would that comes after
@@ -198,7 +198,8 @@ func (r *StatusREST) Update(ctx context.Context, name string, objInfo rest.Updat
 	if dryrun.IsDryRun(options.DryRun) {
 		ctx = storage.WithDryRun(ctx, 0)
 	}
-	return r.store.Update(ctx, name, objInfo, createValidation, updateValidation, false, options)
+	updated, created, err := r.store.Update(ctx, name, objInfo, createValidation, updateValidation, false, options)
+	return updated, created, limitPatchError(err)
 }
 
 // GetResetFields implements rest.ResetFieldsStrategy.
