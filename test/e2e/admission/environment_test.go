@@ -109,11 +109,11 @@ func (s *space) eventually(condition func(ctx context.Context) error) {
 	framework.Eventually(s.t, limit, condition)
 }
 
-// paused keeps the controller manager from an object.
-var paused = map[string]string{infrastructure.PausedAnnotation: "true"}
+// paused are annotations that keep the controller manager from an object.
+func paused() map[string]string { return map[string]string{infrastructure.PausedAnnotation: "true"} }
 
 func pausedMachine(name string) *v1alpha4.MetalStackMachine {
-	return objects.Machine(name, objects.InDefaultPartition, func(m *v1alpha4.MetalStackMachine) { m.Annotations = paused })
+	return objects.Machine(name, objects.InDefaultPartition, func(m *v1alpha4.MetalStackMachine) { m.Annotations = paused() })
 }
 
 // tryTemplate is a dry run of a creation, by which a test sees whether a policy or webhook is

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -130,7 +129,7 @@ func example(s *space, r metav1.APIResource, name string) *unstructured.Unstruct
 	u := &unstructured.Unstructured{Object: content}
 	u.SetGroupVersionKind(v1alpha4.SchemeGroupVersion.WithKind(r.Kind))
 	u.SetName(name)
-	u.SetAnnotations(maps.Clone(paused))
+	u.SetAnnotations(paused())
 	return u
 }
 

@@ -264,7 +264,7 @@ func webhookThatIsAwayIsBounded(s *space) {
 	for i := range hanging {
 		calls.Go(func() {
 			firewall := objects.Firewall(fmt.Sprintf("hangs-%d", i), func(f *v1alpha4.MetalStackFirewall) {
-				f.Spec.Partition, f.Annotations = simulator.DefaultPartition, paused
+				f.Spec.Partition, f.Annotations = simulator.DefaultPartition, paused()
 			})
 			_, err := firewalls.Create(s.t.Context(), firewall, metav1.CreateOptions{DryRun: dryRun})
 			assert.NoError(s.t, err)
@@ -277,7 +277,7 @@ func webhookThatIsAwayIsBounded(s *space) {
 		}
 		return nil
 	})
-	_, err = s.as(s.Admin()).MetalStackClusters(s.Namespace).Create(s.t.Context(), objects.Cluster("c", func(c *v1alpha4.MetalStackCluster) { c.Annotations = paused }), metav1.CreateOptions{})
+	_, err = s.as(s.Admin()).MetalStackClusters(s.Namespace).Create(s.t.Context(), objects.Cluster("c", func(c *v1alpha4.MetalStackCluster) { c.Annotations = paused() }), metav1.CreateOptions{})
 	require.NoError(s.t, err)
 	_, err = machines.List(s.t.Context(), metav1.ListOptions{})
 	require.NoError(s.t, err)
