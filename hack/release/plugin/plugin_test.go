@@ -25,7 +25,10 @@ var stamp = build.Stamp{Version: "v0.1.0", Commit: strings.Repeat("0c", 20)}
 func krew(t *testing.T, name string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), name)
-	output, err := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", file, "sigs.k8s.io/krew/cmd/"+name).CombinedOutput()
+	compile := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", file, "sigs.k8s.io/krew/cmd/"+name)
+	// As the plugin is built, so that what both have in common is compiled once.
+	compile.Env = append(os.Environ(), "CGO_ENABLED=0")
+	output, err := compile.CombinedOutput()
 	require.NoError(t, err, string(output))
 	return file
 }
