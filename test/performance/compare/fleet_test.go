@@ -23,6 +23,7 @@ import (
 	"metal-stack.io/infrastructure-apiserver/pkg/recordformat"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator/simtest"
+	"metal-stack.io/infrastructure-apiserver/pkg/storage"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 	"metal-stack.io/infrastructure-apiserver/test/framework/controlplane"
 )
@@ -164,10 +165,11 @@ func newMachine(m member) *v1alpha4.MetalStackMachine {
 func (f *fleet) value(i int, namespaces map[string]types.UID) ([]byte, error) {
 	i %= len(f.machines)
 	m := f.machines[i]
-	value, err := json.Marshal(map[string]any{
-		"namespace": map[string]any{"uid": namespaces[m.Namespace], "project": f.layout.members[i].project},
-		"object":    m,
-	})
+	// In the order in which the server writes them: other records take longer to read.
+	value, err := json.Marshal(struct {
+		Namespace storage.Origin              `json:"namespace"`
+		Object    *v1alpha4.MetalStackMachine `json:"object"`
+	}{storage.Origin{UID: namespaces[m.Namespace], Project: f.layout.members[i].project}, m})
 	if err != nil {
 		return nil, err
 	}
