@@ -31,9 +31,41 @@ const counted = corev1.ResourceName("count/metalstackmachines.infrastructure.clu
 // are, and until creations are admitted by it.
 func (s *space) quota(machines string, used int64) {
 	s.t.Helper()
+	s.knownToController(used)
 	s.newQuota("few", machines)
 	s.used(used)
 	s.admittedByQuotas()
+}
+
+// knownToController waits until the quota controller's informer has so many machines. An
+// addition makes it count nothing, as it is the admission that counts it: a machine that
+// the informer gets after it counted for a new quota is counted five minutes later.
+func (s *space) knownToController(machines int64) {
+	s.t.Helper()
+	quotas := s.Client().CoreV1().ResourceQuotas(s.Namespace)
+	name, n := "", 0
+	s.eventually(func(ctx context.Context) error {
+		if name == "" {
+			n++
+			name = fmt.Sprintf("known-%d", n)
+			s.newQuota(name, "100")
+		}
+		quota, err := quotas.Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		used, known := quota.Status.Used[counted]
+		if !known {
+			return fmt.Errorf("the quota %s has nothing counted", name)
+		}
+		if err := quotas.Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
+			return err
+		}
+		if name = ""; used.Value() != machines {
+			return fmt.Errorf("the quota controller knows %d machines, not %d", used.Value(), machines)
+		}
+		return nil
+	})
 }
 
 func (s *space) newQuota(name, machines string) {
