@@ -74,7 +74,12 @@ func (r *REST) Delete(ctx context.Context, name string, validate rest.ValidateOb
 		// before it deletes it.
 		ctx = storage.WithDryRun(ctx, 1)
 	}
-	return r.Store.Delete(storage.WithDeletion(ctx), name, validate, options)
+	if options == nil || options.Preconditions == nil || options.Preconditions.ResourceVersion == nil {
+		// Who names a version decided by a state that metal is a part of, and is refused if it
+		// has changed: so that is observed. What a collection lists was observed.
+		ctx = storage.WithDeletion(ctx)
+	}
+	return r.Store.Delete(ctx, name, validate, options)
 }
 
 // checkGarbageCollection returns why the garbage collector may not have an object deleted.

@@ -82,12 +82,65 @@ func TestDelete_HasNothingObservedForARecord(t *testing.T) {
 	assert.EqualValues(t, 1, observed.Load(), "by the list of a collection")
 }
 
-// observations counts refreshes.
-type observations struct{ atomic.Int32 }
+// A client that names the version by which it decided is refused if metal has changed since, although
+// nothing has shown that yet.
+func TestDelete_WithResourceVersionIsRefusedIfMetalHasChanged(t *testing.T) {
+	t.Parallel()
+	for what, c := range map[string]struct {
+		names, refused bool
+		collection     bool
+		dryRun         []string
+	}{
+		"by name":                        {},
+		"by name and version":            {names: true, refused: true},
+		"dry run":                        {dryRun: []string{metav1.DryRunAll}},
+		"dry run with a version":         {names: true, refused: true, dryRun: []string{metav1.DryRunAll}},
+		"of a collection with a version": {names: true, refused: true, collection: true},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			w := newEnvironment(t)
+			create(t, w, machine.Resource, newMachine("node-1"))
+			shown, err := w.Machines().Update(t.Context(), "team-a", "node-1", func(m *infrastructure.MetalStackMachine) error {
+				m.Status.Allocation = &infrastructure.MachineAllocation{
+					AllocationState: infrastructure.AllocationState{Phase: infrastructure.AllocationAllocated, UID: m.UID}, MachineID: foundID, AllocationUUID: "a",
+				}
+				return nil
+			})
+			require.NoError(t, err)
+			require.False(t, shown.Status.Ready)
+			// The next observation shows that it has phoned home.
+			w.backend.SetRefresher(&observations{show: func() { w.discover(foundID) }})
+
+			options := &metav1.DeleteOptions{DryRun: c.dryRun, Preconditions: &metav1.Preconditions{UID: &shown.UID}}
+			if c.names {
+				options.Preconditions.ResourceVersion = &shown.ResourceVersion
+			}
+			main := w.all[machine.Resource].main
+			if c.collection {
+				_, err = main.DeleteCollection(in("team-a"), rest.ValidateAllObjectFunc, options, &metainternalversion.ListOptions{})
+			} else {
+				_, _, err = main.Delete(in("team-a"), "node-1", rest.ValidateAllObjectFunc, options)
+			}
+			assert.Equal(t, c.refused, apierrors.IsConflict(err), "%v", err)
+			if !c.refused {
+				assert.NoError(t, err)
+			}
+		})
+	}
+}
+
+// observations counts refreshes, of which the first shows something.
+type observations struct {
+	atomic.Int32
+	show func()
+}
 
 // Refresh implements storage.Refresher.
 func (o *observations) Refresh(context.Context, storage.Scope) (time.Time, error) {
-	o.Add(1)
+	if o.Add(1) == 1 && o.show != nil {
+		o.show()
+	}
 	return time.Time{}, nil
 }
 
