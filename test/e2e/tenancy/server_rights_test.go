@@ -6,6 +6,7 @@ import (
 	"context"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -119,6 +120,13 @@ func serverUses(pod, bound, unbound string) []use {
 		{"write another ConfigMap of its namespace", false, writeConfigMap(cluster.Namespace, "x")},
 		{"delete the authority that Pods trust", false, func(ctx context.Context, c kubernetes.Interface) error {
 			return c.CoreV1().ConfigMaps(cluster.Namespace).Delete(ctx, "kube-root-ca.crt", dryDelete)
+		}},
+		{"delete all ConfigMaps of its namespace", false, func(ctx context.Context, c kubernetes.Interface) error {
+			return c.CoreV1().ConfigMaps(cluster.Namespace).DeleteCollection(ctx, dryDelete, metav1.ListOptions{})
+		}},
+		{"create a ConfigMap whose name is generated", false, func(ctx context.Context, c kubernetes.Interface) error {
+			_, err := c.CoreV1().ConfigMaps(cluster.Namespace).Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{GenerateName: "x-"}}, dryCreate)
+			return err
 		}},
 		{"write a ConfigMap of a tenant", false, writeConfigMap(bound, "record-x")},
 		{"take the controller manager's Lease", false, patchLease(manager)},
