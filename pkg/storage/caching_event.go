@@ -5,6 +5,7 @@ package storage
 import (
 	"bytes"
 	"io"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/runtime"
 )
@@ -71,9 +72,11 @@ func encodeAround(o *cachingObject, encode func(runtime.Object, io.Writer) error
 }
 
 // writeTo writes an event, in one piece: the writer may make a frame of what it is given.
+// A writer can take long, so what several watches send is put together once; an event of a
+// watch's initial ones, which most often has no other reader, takes no memory.
 func (e *encoding) writeTo(w io.Writer) error {
-	if e.object == nil {
-		_, err := w.Write(e.raw)
+	if whole := e.joined(); whole != nil {
+		_, err := w.Write(whole)
 		return err
 	}
 	buffer := buffers.Get().(*bytes.Buffer)
@@ -84,4 +87,18 @@ func (e *encoding) writeTo(w io.Writer) error {
 	buffer.Write(eventEnd)
 	_, err := w.Write(buffer.Bytes())
 	return err
+}
+
+// joined returns the whole event from its second use on.
+func (e *encoding) joined() []byte {
+	if e.object == nil {
+		return e.raw
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.whole == nil && e.used {
+		e.whole = slices.Concat(e.raw, e.object[:len(e.object)-1], eventEnd)
+	}
+	e.used = true
+	return e.whole
 }

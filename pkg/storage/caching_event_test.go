@@ -4,10 +4,12 @@ package storage
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"unsafe"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apiruntime "k8s.io/apimachinery/pkg/runtime"
@@ -86,6 +88,44 @@ func TestCachingEvent_EqualsFreshEncoding(t *testing.T) {
 	}
 	if streams < 3 || once != 2 {
 		t.Errorf("%d streams, %d of them of plain JSON", streams, once)
+	}
+}
+
+// heldWriter holds what it is given until another watch was given the same event.
+type heldWriter struct {
+	given []*byte
+	next  func() error
+}
+
+func (h *heldWriter) Write(p []byte) (int, error) {
+	if h.given = append(h.given, unsafe.SliceData(p)); len(h.given) == 4 {
+		return len(p), nil
+	}
+	return len(p), h.next()
+}
+
+// A writer keeps what it is given until its client has taken it: many watches of one change
+// hold one copy of it.
+func TestCachingEvent_WatchesOfOneChangeShareItsBytes(t *testing.T) {
+	t.Parallel()
+	var ref cachingRef
+	event := ref.eventOf(largePod(1), nil)
+	object := codecs.EncoderForVersion(codecs.SupportedMediaTypes()[0].Serializer, examplev1.SchemeGroupVersion)
+	encode := func(obj apiruntime.Object, w io.Writer) error {
+		var inside bytes.Buffer
+		if err := object.Encode(obj, &inside); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(w, "{\"type\":\"ADDED\",\"object\":%s}\n", bytes.TrimSpace(inside.Bytes()))
+		return err
+	}
+	var w heldWriter
+	w.next = func() error { return event.CacheEncode(`{"name":"watch","x":"y"}`, encode, &w) }
+	if err := w.next(); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.given) != 4 || w.given[1] != w.given[2] || w.given[2] != w.given[3] {
+		t.Errorf("given to the writers: %v", w.given)
 	}
 }
 

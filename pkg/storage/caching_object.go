@@ -172,6 +172,9 @@ type encoding struct {
 	// object is of an event what follows raw, with its own end and that of the event, unless
 	// raw is the whole event. It is shared with the encodings of the object.
 	object []byte
+	// whole is the event in one piece, if it was used more than once.
+	whole []byte
+	used  bool
 }
 
 var buffers = sync.Pool{New: func() any { return &bytes.Buffer{} }}
