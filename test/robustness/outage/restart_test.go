@@ -91,11 +91,27 @@ func TestRestart_MakesNoObjectFlap(t *testing.T) {
 	framework.Eventually(t, limit, func(context.Context) error {
 		shown, stored := f.list(t, client), w.revisions()
 		if !maps.Equal(shown, stored) {
-			return fmt.Errorf("the informer has not caught up: %d objects, and %d in a list", len(stored), len(shown))
+			return fmt.Errorf("the informer has not caught up: %d objects, and %d in a list: %q", len(stored), len(shown), differences(stored, shown))
 		}
 		return nil
 	})
 	require.Empty(t, w.complaints())
+}
+
+// differences names some of the objects whose revisions differ.
+func differences(stored, shown map[string]string) []string {
+	var out []string
+	for name, revision := range stored {
+		if shown[name] != revision {
+			out = append(out, fmt.Sprintf("%s at %q, listed at %q", name, revision, shown[name]))
+		}
+	}
+	for name, revision := range shown {
+		if _, found := stored[name]; !found {
+			out = append(out, fmt.Sprintf("%s missing, listed at %q", name, revision))
+		}
+	}
+	return out[:min(len(out), 5)]
 }
 
 // list returns the revision of every object.
