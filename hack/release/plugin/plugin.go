@@ -29,6 +29,9 @@ const (
 	// Manifest is the file that krew reads. Its name is the plugin's.
 	Manifest = "metal.yaml"
 
+	// completion is the script by which kubectl completes names.
+	completion = "kubectl_complete-metal"
+
 	downloads = "https://github.com/metal-stack/metalstack-apiserver/releases/download"
 )
 
@@ -110,12 +113,16 @@ func Write(ctx context.Context, source, directory string, platforms []build.Plat
 // entry is what the manifest says of a platform's archive.
 func entry(platform build.Platform, stamp build.Stamp, content []byte) index.Platform {
 	sum := sha256.Sum256(content)
+	files := []index.FileOperation{{From: Executable(platform), To: "."}, {From: "LICENSE", To: "."}}
+	if platform.OS != "windows" { // which runs no script of a shell
+		files = append(files, index.FileOperation{From: completion, To: "."})
+	}
 	return index.Platform{
 		Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"os": platform.OS, "arch": platform.Arch}},
 		URI:      downloads + "/" + stamp.Version + "/" + Archive(platform),
 		Sha256:   hex.EncodeToString(sum[:]),
 		Bin:      Executable(platform),
-		Files:    []index.FileOperation{{From: Executable(platform), To: "."}, {From: "LICENSE", To: "."}},
+		Files:    files,
 	}
 }
 
@@ -158,7 +165,7 @@ func pack(ctx context.Context, source string, platform build.Platform, stamp bui
 	}{
 		{filepath.Join(source, "LICENSE"), false},
 		{program, true},
-		{filepath.Join(source, "artifacts", "krew", "kubectl_complete-metal"), true},
+		{filepath.Join(source, "artifacts", "krew", completion), true},
 	} {
 		content, err := os.ReadFile(file.path)
 		if err != nil {

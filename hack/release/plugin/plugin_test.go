@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -51,6 +52,17 @@ func TestWrite_IsWhatKrewInstalls(t *testing.T) {
 	output, err = exec.CommandContext(t.Context(), filepath.Join(home, "bin", "kubectl-metal"), "--version").CombinedOutput()
 	require.NoError(t, err, string(output))
 	assert.Contains(t, string(output), "v0.1.0 (commit "+stamp.Commit[:12])
+
+	// What the manifest has people type for completion.
+	manifest, err := readTemplate(filepath.Join(directory, "metal.yaml"))
+	require.NoError(t, err)
+	line := regexp.MustCompile(`(?m)^ +cp .*$`).FindString(manifest.Spec.Caveats)
+	require.NotEmpty(t, line, manifest.Spec.Caveats)
+	complete := exec.CommandContext(t.Context(), "sh", "-c", line+` && kubectl_complete-metal offe`)
+	complete.Env = append(os.Environ(), "KREW_ROOT="+home, "PATH="+filepath.Join(home, "bin")+":"+os.Getenv("PATH"))
+	output, err = complete.CombinedOutput()
+	require.NoError(t, err, string(output))
+	assert.Contains(t, string(output), "offers")
 
 	first, err := os.ReadFile(filepath.Join(directory, Archive(platform)))
 	require.NoError(t, err)
