@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -34,6 +35,9 @@ func (r Rules) Parse(text string) (*url.URL, error) {
 		return nil, fmt.Errorf("%s must have no user and no password, got one in %q, such as %s: %s", r.Name, Redact(u), r.Example, r.WithoutUser)
 	case !slices.Contains(r.Schemes, u.Scheme) || u.Hostname() == "":
 		return nil, fmt.Errorf("%s must begin with %s:// and a host, such as %s, got %q", r.Name, strings.Join(r.Schemes, ":// or "), r.Example, Redact(u))
+	case !hasValidPort(u):
+		// A key that was taken for a port may have digits only.
+		return nil, fmt.Errorf("%s must have a port from 1 to 65535 or none, such as %s", r.Name, r.Example)
 	case isAmbiguous(u):
 		return nil, fmt.Errorf("%s must have no user and no password, and no @, such as %s: %s", r.Name, r.Example, r.WithoutUser)
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.HasSuffix(text, "#"):
@@ -42,12 +46,22 @@ func (r Rules) Parse(text string) (*url.URL, error) {
 	return u, nil
 }
 
+// hasValidPort returns whether a URL has no port, or one that can be connected to.
+func hasValidPort(u *url.URL) bool { return u.Port() == "" || isPort(u.Port()) }
+
+func isPort(text string) bool {
+	port, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && port != 0
+}
+
 // withheld is what is shown of a URL of which any part may be a secret.
 const withheld = "xxxxx"
 
 // Redact returns of a URL what holds no secret.
 func Redact(u *url.URL) string {
-	if isAmbiguous(u) {
+	// Without a scheme, host:port is a scheme and what follows it.
+	port, _, _ := strings.Cut(u.Opaque, "/")
+	if isAmbiguous(u) || u.Opaque != "" && !isPort(port) {
 		return withheld
 	}
 	shown := url.URL{Scheme: u.Scheme, Opaque: u.Opaque, Host: u.Host, Path: u.Path, RawPath: u.RawPath}

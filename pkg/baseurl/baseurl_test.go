@@ -31,6 +31,10 @@ func TestParse(t *testing.T) {
 		"https://me:secret@a.example.org/b":   `must have no user and no password, got one in "https://a.example.org/b", such as https://api.example.org/metal: a token is used`,
 		"https://me@a.example.org/b?x=secret": `must have no user and no password, got one in "https://a.example.org/b"`,
 		"https://@a.example.org":              "must have no user and no password",
+		"https://a.example.org:secret":        "must be a URL, such as https://api.example.org/metal, and cannot be parsed",
+		"https://a.example.org:65535":         "",
+		"https://a.example.org:65536":         "must have a port from 1 to 65535 or none, such as https://api.example.org/metal",
+		"https://a.example.org:0/b":           "must have a port from 1 to 65535 or none",
 		"https://me:secret@a b\x7f":           "--url must be a URL, such as https://api.example.org/metal",
 		"https://me:sec?ret@a.example.org":    "must be a URL",
 		"https://me:sec/secret@a.example.org": "must be a URL",
@@ -41,6 +45,8 @@ func TestParse(t *testing.T) {
 		"https:/me:secret@a.example.org":  "must begin with http:// or https:// and a host",
 		"https:///me:secret@a.example.or": "must begin with http:// or https:// and a host",
 		"secret:me@a.example.org":         `got "xxxxx"`,
+		"a.example.org:secret":            `got "xxxxx"`,
+		"a.example.org:6443/metal":        `got "a.example.org:6443/metal"`,
 		// Passwords that begin as a port does.
 		"https://secret:12/34@a.example.org":   "must have no user and no password, and no @, such as",
 		"https://secret:12/34@a.example.org?x": "must have no user and no password, and no @, such as",
@@ -56,6 +62,7 @@ func TestParse(t *testing.T) {
 		}
 		require.ErrorContains(t, err, message, text)
 		assert.NotContains(t, err.Error(), "secret", text)
+		assert.NotContains(t, err.Error(), "65536", text)
 		assert.Nil(t, u, text)
 	}
 }

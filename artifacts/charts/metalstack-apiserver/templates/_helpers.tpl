@@ -26,9 +26,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- with $digest }}@{{ . }}{{ end }}
 {{- end }}
 
-{{/* Refuses what is no URL, or has what a URL must not have, as the programs do, and does not quote it:
-the schema would, and what is no URL may have a password, too. The arguments are the path of the value,
-the value, the pattern of its schemes, and how it may begin. */}}
+{{/* Values that may be, or hold, a secret by mistake are refused here and not by the schema, which
+quotes what it refuses. */}}
+
+{{/* Refuses what is no URL, or has what a URL must not have, as the programs do. The arguments are the
+path of the value, the value, the pattern of its schemes, and how it may begin. */}}
 {{- define "metalstack-apiserver.validateURL" -}}
 {{- $path := index . 0 }}
 {{- $url := index . 1 | default "" }}
@@ -40,6 +42,16 @@ the value, the pattern of its schemes, and how it may begin. */}}
 {{- end }}
 {{- if not (regexMatch (printf "^$|^%s://[^/\\s]+(/\\S*)?$" (index . 2)) $url) }}
 {{- fail (printf "%s: must begin with %s, and a host, and have no spaces" $path (index . 3)) }}
+{{- end }}
+{{- if not (regexMatch "^$|^[a-z]+://([^:/]+|\\[[0-9A-Fa-f:.]+\\])(:[1-9][0-9]{0,4})?(/.*)?$" $url) }}
+{{- fail (printf "%s: must have a host, or one and a port, before the path" $path) }}
+{{- end }}
+{{- end }}
+
+{{/* Refuses what is no registry. The arguments are the path of the value, and the value. */}}
+{{- define "metalstack-apiserver.validateRegistry" -}}
+{{- if not (regexMatch "^$|^[a-zA-Z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)*/?$" (index . 1 | default "")) }}
+{{- fail (printf "%s: must be a host and a path, such as ghcr.io/metal-stack, without a scheme and without credentials, which are in image.pullSecrets" (index . 0)) }}
 {{- end }}
 {{- end }}
 
@@ -56,12 +68,15 @@ the chart. */}}
 {{- range $args }}
 {{- $_ := set $set (regexFind "^--[^=]+" .) true }}
 {{- end }}
-{{- range $values.extraArgs }}
-{{- $flag := regexFind "^--[^=]+" . }}
+{{- range $i, $arg := $values.extraArgs }}
+{{- if not (regexMatch "^--[a-z][a-z0-9-]*(=.*)?$" $arg) }}
+{{- fail (printf "%s.extraArgs[%d]: must be a flag with two dashes and its value, in one line, such as --sweep-interval=30s" $name $i) }}
+{{- end }}
+{{- $flag := regexFind "^--[^=]+" $arg }}
 {{- if hasKey $set $flag }}
 {{- fail (printf "%s.extraArgs: %s is set by the chart: use the value for it, or leave it out" $name $flag) }}
 {{- end }}
-{{- $args = append $args . }}
+{{- $args = append $args $arg }}
 {{- end }}
 {{- toYaml $args }}
 {{- end }}
