@@ -87,7 +87,7 @@ func (b *Builder) Index(ctx context.Context, program Program) (v1.ImageIndex, er
 	if !ok {
 		return nil, fmt.Errorf("failed to annotate the images of %s", program.Name)
 	}
-	return annotated, nil
+	return newPortableIndex(annotated)
 }
 
 func (b *Builder) image(ctx context.Context, program Program, platform build.Platform) (v1.Image, error) {

@@ -4,7 +4,9 @@ package images_test
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -105,6 +107,41 @@ func TestPrograms_AreAllOfThisProject(t *testing.T) {
 		assert.NotEmpty(t, program.Description, program.Name)
 	}
 	assert.ElementsMatch(t, want, got)
+}
+
+// TestIndex_IsTheSameWhenSkopeoWritesIt: skopeo 1.9 decodes an index and encodes it without what
+// it does not know, artifactType of images among it.
+func TestIndex_IsTheSameWhenSkopeoWritesIt(t *testing.T) {
+	t.Parallel()
+	index := indexOf(t, images.Programs()[0], "text")
+	raw, err := index.RawManifest()
+	require.NoError(t, err)
+	type descriptor struct {
+		MediaType   string            `json:"mediaType"`
+		Digest      string            `json:"digest"`
+		Size        int64             `json:"size"`
+		Annotations map[string]string `json:"annotations,omitempty"`
+		Platform    struct {
+			Architecture string `json:"architecture"`
+			OS           string `json:"os"`
+		} `json:"platform"`
+	}
+	var known struct {
+		SchemaVersion int               `json:"schemaVersion"`
+		MediaType     string            `json:"mediaType"`
+		Manifests     []descriptor      `json:"manifests"`
+		Annotations   map[string]string `json:"annotations,omitempty"`
+	}
+	require.NoError(t, json.Unmarshal(raw, &known))
+	again, err := json.Marshal(known)
+	require.NoError(t, err)
+	assert.Equal(t, string(raw), string(again))
+	sum, size, err := v1.SHA256(bytes.NewReader(raw))
+	require.NoError(t, err)
+	assert.Equal(t, sum.String(), digestOf(t, index))
+	indexSize, err := index.Size()
+	require.NoError(t, err)
+	assert.Equal(t, size, indexSize)
 }
 
 func TestIndex_HasOneImageForEachPlatform(t *testing.T) {
