@@ -18,8 +18,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/retry"
 
 	"metal-stack.io/infrastructure-apiserver/generated/clientset/versioned"
+	typed "metal-stack.io/infrastructure-apiserver/generated/clientset/versioned/typed/infrastructure/v1alpha4"
 	api "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/apiserver"
 	"metal-stack.io/infrastructure-apiserver/pkg/ledger"
@@ -60,7 +62,7 @@ func TestNewerRecord_StopsWritesAndCallsThatChangeMetal(t *testing.T) {
 		Transport: func(next http.RoundTripper) http.RoundTripper { writes.RoundTripper = next; return writes },
 		Configure: func(c *apiserver.Config) { c.Extra.Ledger = records },
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	client := s.Client().InfrastructureV1alpha4()
 	clusters, machines := client.MetalStackClusters(NamespaceA), client.MetalStackMachines(NamespaceA)
@@ -81,16 +83,13 @@ func TestNewerRecord_StopsWritesAndCallsThatChangeMetal(t *testing.T) {
 	require.NotEmpty(t, writes.take(), "the test sees what changes metal")
 
 	// A newer server writes the record of the cluster, and this one meets it by a conflict.
-	cluster, err := clusters.Get(ctx, "c", metav1.GetOptions{})
-	require.NoError(t, err)
 	writeNewer(t, records, "metalstackclusters/"+NamespaceA+"/c")
+	_, err = label(ctx, clusters, metav1.UpdateOptions{})
+	require.ErrorContains(t, err, "records have format 2, written by v9.0.0")
 	before, err := records.List(ctx)
 	require.NoError(t, err)
-	cluster.Labels = map[string]string{"a": "b"}
-	_, err = clusters.Update(ctx, cluster, metav1.UpdateOptions{})
-	require.ErrorContains(t, err, "records have format 2, written by v9.0.0")
 
-	for call, do := range writesTo(t, s, body, cluster) {
+	for call, do := range writesTo(t, s, body) {
 		_, err := do(ctx, []string{metav1.DryRunAll})
 		require.True(t, apierrors.IsServiceUnavailable(err), "dry run of %s: %v", call, err)
 		_, realErr := do(ctx, nil)
@@ -128,6 +127,19 @@ func TestNewerRecord_StopsWritesAndCallsThatChangeMetal(t *testing.T) {
 	assert.Equal(t, before, after, "records after the start")
 }
 
+// label puts a label on the cluster, although its metal may be observed meanwhile.
+func label(ctx context.Context, clusters typed.MetalStackClusterInterface, opts metav1.UpdateOptions) (c *api.MetalStackCluster, err error) {
+	err = retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		if c, err = clusters.Get(ctx, "c", metav1.GetOptions{}); err != nil {
+			return err
+		}
+		c.Labels = map[string]string{"a": "b"}
+		c, err = clusters.Update(ctx, c, opts)
+		return err
+	})
+	return c, err
+}
+
 // withoutRetryAfter removes the header for which client-go repeats a request up to ten times,
 // once a second.
 type withoutRetryAfter struct{ http.RoundTripper }
@@ -141,7 +153,7 @@ func (w withoutRetryAfter) RoundTrip(req *http.Request) (*http.Response, error) 
 }
 
 // writesTo are requests that change something, by what they do.
-func writesTo(t *testing.T, s *Server, body *api.Allocation, cluster *api.MetalStackCluster) map[string]func(context.Context, []string) (any, error) {
+func writesTo(t *testing.T, s *Server, body *api.Allocation) map[string]func(context.Context, []string) (any, error) {
 	t.Helper()
 	config := rest.CopyConfig(s.Config)
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return withoutRetryAfter{next} })
@@ -175,7 +187,7 @@ func writesTo(t *testing.T, s *Server, body *api.Allocation, cluster *api.MetalS
 		},
 		"create claim": func(ctx context.Context, dry []string) (any, error) { return ips.Create(ctx, ip, create(dry)) },
 		"update": func(ctx context.Context, dry []string) (any, error) {
-			return clusters.Update(ctx, cluster, metav1.UpdateOptions{DryRun: dry})
+			return label(ctx, clusters, metav1.UpdateOptions{DryRun: dry})
 		},
 		"patch":        patch(types.MergePatchType, "node-1", `{"metadata":{"labels":{"a":"b"}}}`),
 		"patch status": patch(types.MergePatchType, "node-1", `{"status":{"conditions":[]}}`, "status"),

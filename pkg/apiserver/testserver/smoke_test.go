@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"k8s.io/client-go/util/retry"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	api "metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
@@ -35,7 +36,7 @@ func newMachine(name string) *api.MetalStackMachine {
 func TestServer_AllocatesAndReleasesClaim(t *testing.T) {
 	t.Parallel()
 	s := Start(t, Options{Simulator: simulator.Config{Speed: 200}})
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	client := s.Client().InfrastructureV1alpha4()
 	clusters, machines := client.MetalStackClusters(NamespaceA), client.MetalStackMachines(NamespaceA)
@@ -71,7 +72,7 @@ func TestServer_AllocatesAndReleasesClaim(t *testing.T) {
 	require.Eventually(t, func() bool {
 		m, err = machines.Get(ctx, "node-1", metav1.GetOptions{})
 		return err == nil && m.Status.Ready && m.Status.Metal.Phase == infrastructure.PhasePhonedHome
-	}, 30*time.Second, 50*time.Millisecond, "the machine phones home")
+	}, time.Minute, 50*time.Millisecond, "the machine phones home")
 
 	require.NoError(t, machines.Delete(ctx, "node-1", metav1.DeleteOptions{}))
 	m, err = machines.Get(ctx, "node-1", metav1.GetOptions{})
@@ -80,12 +81,14 @@ func TestServer_AllocatesAndReleasesClaim(t *testing.T) {
 	assert.NotEqual(t, api.AllocationReleased, m.Status.Allocation.Phase, "a delete changes no metal")
 
 	release(t, s, "metalstackmachines", "node-1")
-	m, err = machines.Get(ctx, "node-1", metav1.GetOptions{})
-	require.NoError(t, err)
-	assert.Equal(t, api.AllocationReleased, m.Status.Allocation.Phase)
-	m.Finalizers = nil
-	_, err = machines.Update(ctx, m, metav1.UpdateOptions{})
-	require.NoError(t, err)
+	require.NoError(t, retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		m, err := machines.Get(ctx, "node-1", metav1.GetOptions{})
+		require.NoError(t, err)
+		assert.Equal(t, api.AllocationReleased, m.Status.Allocation.Phase)
+		m.Finalizers = nil
+		_, err = machines.Update(ctx, m, metav1.UpdateOptions{})
+		return err
+	}))
 	_, err = machines.Get(ctx, "node-1", metav1.GetOptions{})
 	assert.True(t, apierrors.IsNotFound(err), "%v", err)
 }
@@ -100,13 +103,13 @@ func release(t *testing.T, s *Server, resource, name string) {
 			t.Logf("release: %v", err)
 		}
 		return err == nil
-	}, 30*time.Second, 100*time.Millisecond)
+	}, time.Minute, 100*time.Millisecond)
 }
 
 func TestServer_RecordSurvivesKill(t *testing.T) {
 	t.Parallel()
 	s := Start(t, Options{})
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	machines := s.Client().InfrastructureV1alpha4().MetalStackMachines(NamespaceA)
 	before, err := machines.Create(ctx, newMachine("node-1"), metav1.CreateOptions{})

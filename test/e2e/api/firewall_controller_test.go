@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/retry"
 
 	typed "metal-stack.io/infrastructure-apiserver/generated/clientset/versioned/typed/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
@@ -29,6 +30,20 @@ func (env *environment) apply(t *testing.T, name, fields string, subresources ..
 	t.Helper()
 	body := `{"apiVersion":"` + v1alpha4.SchemeGroupVersion.String() + `","kind":"MetalStackFirewall","metadata":{"name":"` + name + `"},` + fields + `}`
 	return env.metalStackFirewalls(teamA).Patch(t.Context(), name, types.ApplyPatchType, []byte(body), metav1.PatchOptions{FieldManager: "test"}, subresources...)
+}
+
+// update changes a firewall of team A, although its metal may be observed meanwhile.
+func (env *environment) update(t *testing.T, name string, change func(*v1alpha4.MetalStackFirewallSpec)) (f *v1alpha4.MetalStackFirewall, err error) {
+	t.Helper()
+	firewalls := env.metalStackFirewalls(teamA)
+	err = retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		f, err = firewalls.Get(t.Context(), name, metav1.GetOptions{})
+		require.NoError(t, err)
+		change(&f.Spec)
+		f, err = firewalls.Update(t.Context(), f, metav1.UpdateOptions{})
+		return err
+	})
+	return f, err
 }
 
 // What a firewall-controller does is configured while the firewall runs, by any way of
@@ -78,12 +93,12 @@ func TestFirewallController_IsConfiguredWhileTheFirewallRuns(t *testing.T) {
 		require.True(t, apierrors.IsInvalid(err), "%v", err)
 		require.ErrorContains(t, err, "spec.controller.interval")
 	}
-	f.Spec.Controller, f.Spec.ProvisioningTimeout, f.Spec.AutoUpdate = nil, nil, nil
-	f, err = env.metalStackFirewalls(teamA).Update(ctx, f, metav1.UpdateOptions{})
+	f, err = env.update(t, "fw", func(spec *v1alpha4.MetalStackFirewallSpec) {
+		spec.Controller, spec.ProvisioningTimeout, spec.AutoUpdate = nil, nil, nil
+	})
 	require.NoError(t, err)
 	require.Equal(t, allocated.Spec, f.Spec)
-	f.Spec.Image = firewallImage + ".20260101"
-	_, err = env.metalStackFirewalls(teamA).Update(ctx, f, metav1.UpdateOptions{})
+	_, err = env.update(t, "fw", func(spec *v1alpha4.MetalStackFirewallSpec) { spec.Image = firewallImage + ".20260101" })
 	require.True(t, apierrors.IsInvalid(err), "%v", err)
 	require.Equal(t, before, calls())
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
@@ -37,9 +38,14 @@ func TestPrivateNetwork_IsAllocatedAsTheSpecSays(t *testing.T) {
 	require.Len(t, allocated.Status.Network.Prefixes, 1)
 	require.Regexp(t, `^10\..*/26$`, allocated.Status.Network.Prefixes[0])
 
-	changed := allocated.DeepCopy()
-	changed.Spec.PrivateNetwork.PrefixLengths.IPv4 = 24
-	_, err = clusters.Update(ctx, changed, metav1.UpdateOptions{})
+	// The network is observed meanwhile.
+	err = retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		changed, err := clusters.Get(ctx, "c", metav1.GetOptions{})
+		require.NoError(t, err)
+		changed.Spec.PrivateNetwork.PrefixLengths.IPv4 = 24
+		_, err = clusters.Update(ctx, changed, metav1.UpdateOptions{})
+		return err
+	})
 	require.ErrorContains(t, err, "field is immutable: the allocation of the cluster's infrastructure has begun")
 
 	// As from a backup, or another management cluster, with the finalizer of the server.

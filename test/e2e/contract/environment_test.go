@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/util/retry"
 
 	typed "metal-stack.io/infrastructure-apiserver/generated/clientset/versioned/typed/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
@@ -52,6 +53,21 @@ func (env *environment) cluster(name string, changes ...func(*v1alpha4.MetalStac
 	require.NoError(env.t, err)
 	c, err := env.api.MetalStackClusters(team).Allocate(env.t.Context(), name, &v1alpha4.Allocation{}, metav1.CreateOptions{})
 	require.NoError(env.t, err)
+	return c
+}
+
+// setProvisioned has another client say whether a cluster is provisioned, although its metal
+// may be observed meanwhile.
+func (env *environment) setProvisioned(name string, provisioned *bool) (c *v1alpha4.MetalStackCluster) {
+	env.t.Helper()
+	clusters := env.api.MetalStackClusters(team)
+	require.NoError(env.t, retry.RetryOnConflict(retry.DefaultRetry, func() (err error) {
+		c, err = clusters.Get(env.t.Context(), name, metav1.GetOptions{})
+		require.NoError(env.t, err)
+		c.Status.Initialization.Provisioned = provisioned
+		c, err = clusters.UpdateStatus(env.t.Context(), c, metav1.UpdateOptions{})
+		return err
+	}))
 	return c
 }
 

@@ -228,10 +228,7 @@ func TestExternallyManagedCluster_ReadyFollowsProvisioned(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, c.Finalizers, "whoever manages it decides how long it stays")
 	assert.True(t, meta.IsStatusConditionFalse(c.Status.Conditions, infrastructure.ConditionReady))
-	yes := true
-	c.Status.Initialization.Provisioned = &yes
-	c, err = clusters.UpdateStatus(t.Context(), c, metav1.UpdateOptions{})
-	require.NoError(t, err)
+	c = env.setProvisioned("c", new(true))
 	assert.True(t, meta.IsStatusConditionTrue(c.Status.Conditions, infrastructure.ConditionReady), "%+v", c.Status.Conditions)
 	read := env.read("metalstackclusters", "c")
 	assert.True(t, at[bool](t, read, "status", "initialization", "provisioned"))
@@ -278,12 +275,8 @@ func TestCluster_ProvisionedNeverGoesBack(t *testing.T) {
 	_, err := env.metal.FreeIP(t.Context(), c.Status.Allocation.IPAddress)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return !read().Status.Ready }, limit, 20*time.Millisecond)
-	c = read()
-	assert.True(t, provisioned(c))
+	assert.True(t, provisioned(read()))
 	for _, said := range []*bool{nil, new(false)} {
-		c.Status.Initialization.Provisioned = said
-		c, err = env.api.MetalStackClusters(team).UpdateStatus(t.Context(), c, metav1.UpdateOptions{})
-		require.NoError(t, err)
-		assert.True(t, provisioned(c))
+		assert.True(t, provisioned(env.setProvisioned("c", said)))
 	}
 }
