@@ -16,6 +16,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure"
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
+	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
 )
 
 func (e *capiEnvironment) changeFirewallSpec(change func(*v1alpha4.MetalStackFirewallSpec)) {
@@ -164,7 +165,7 @@ func TestStaleReads_NoticeWhatTheServerAnswersWithoutTheMetalAPI(t *testing.T) {
 		return live.Get(ctx, client.ObjectKeyFromObject(f), f) == nil && !stale()
 	}, patience, 10*time.Millisecond)
 
-	t.Cleanup(w.server.Metal.Sim.StopAnswering())
+	t.Cleanup(w.server.Metal.Sim.Inject(simulator.Fault{Endpoint: "*", Kind: simulator.FaultRefused}))
 	require.NoError(t, live.Get(ctx, client.ObjectKeyFromObject(f), f))
 	require.True(t, stale())
 }

@@ -57,8 +57,9 @@ type Options struct {
 	// Timing is how long allocations may take; zero fields get values that
 	// suit a test.
 	Timing allocation.Timing
-	// SweepInterval and ConsistentReadTimeout are the server's; default 200 ms and 1 s.
-	// The polling budget is 1, so that observations are not delayed.
+	// SweepInterval and ConsistentReadTimeout are the server's; default 200 ms and 30 s.
+	// The polling budget is 1, so that observations are not delayed. Within a second, the
+	// server's own default, a busy machine may not observe anything, and the read is stale.
 	SweepInterval, ConsistentReadTimeout time.Duration
 	// OpenAPI has the server serve its OpenAPI, as kubectl needs it. To build it takes a
 	// third of the processor time of a start.
@@ -204,7 +205,7 @@ func (s *Server) build(ctx context.Context, r *run) (*apiserver.Server, error) {
 	o.Metal.HMACFile = s.keyFile()
 	o.Metal.PollingBudget = 1
 	o.Metal.SweepInterval = cmp.Or(s.opts.SweepInterval, 200*time.Millisecond)
-	o.Metal.ConsistentReadTimeout = cmp.Or(s.opts.ConsistentReadTimeout, time.Second)
+	o.Metal.ConsistentReadTimeout = cmp.Or(s.opts.ConsistentReadTimeout, 30*time.Second)
 	o.Records.DataDir = s.DataDir
 	o.Records.ProjectBindings = s.opts.Bind
 	if s.memory != nil {

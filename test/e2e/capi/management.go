@@ -64,6 +64,8 @@ func Start(t testing.TB, opts Options) *Management {
 
 	m.Cluster = cluster.Start(t, cluster.Options{
 		ControlPlane: m.plane, Metal: m.Site.Metal, Installed: true,
+		// As in an installation: in an outage, controllers do not wait.
+		Flags:             []string{"--consistent-read-timeout=1s"},
 		ControllerManager: true, ManagerFlags: append([]string{"--standalone=false"}, opts.ManagerFlags...),
 		ManagerEnv: []string{"HTTPS_PROXY=" + m.Site.Proxy},
 	})

@@ -28,8 +28,9 @@ func (c *Cluster) StartServer(t testing.TB) *Program {
 			return append([]string{
 				"--kubeconfig=" + c.Kubeconfig(p.Account),
 				"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", p.Ports["https"]),
-				// A test sees in moments what takes a real data centre minutes.
-				"--metal-api-polling-budget=1", "--sweep-interval=200ms",
+				// A test sees in moments what takes a real data centre minutes. On a busy machine,
+				// where nothing may be observed within a second, too, a read is not stale.
+				"--metal-api-polling-budget=1", "--sweep-interval=200ms", "--consistent-read-timeout=30s",
 			}, c.opts.Flags...)
 		},
 	})

@@ -25,7 +25,7 @@ import (
 const readyLimit = 5 * time.Minute
 
 // flags are those of an installation, which win over those of the tests' fixture.
-var flags = []string{"--metal-api-polling-budget=0.05", "--sweep-interval=10s"}
+var flags = []string{"--metal-api-polling-budget=0.05", "--sweep-interval=10s", "--consistent-read-timeout=1s"}
 
 // side is one of the two kinds that are compared.
 type side struct {
