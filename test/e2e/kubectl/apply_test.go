@@ -11,6 +11,7 @@ import (
 func diffShowsChangesOfApply(s *space) {
 	manifest := restingManifest("node-1")
 	s.kubectlIn(manifest, "apply", "-f", "-")
+	s.rest("node-1")
 	before := s.object("msm", "node-1")
 	for _, how := range []string{"--server-side=false", "--server-side=true"} {
 		args := []string{"diff", how, "--force-conflicts=" + strings.TrimPrefix(how, "--server-side="), "-f", "-"}
@@ -43,6 +44,7 @@ func serverSideApplyTracksOwners(s *space) {
 	o := apply("alice", manifest)
 	require.Zero(s.t, o.code, o.stderr)
 	require.Contains(s.t, o.stdout, "serverside-applied")
+	s.rest("node-1")
 	revision := s.field(".metadata.resourceVersion", "msm", "node-1")
 	require.Zero(s.t, apply("alice", manifest).code)
 	require.Equal(s.t, revision, s.field(".metadata.resourceVersion", "msm", "node-1"), "the same again changes nothing")
@@ -79,7 +81,7 @@ func serverSideApplyTracksOwners(s *space) {
 func clientSideApplyChangesFieldsOfManifest(s *space) {
 	manifest := restingManifest("node-1") + "---" + clusterManifest("orchid")
 	require.Equal(s.t, 2, strings.Count(s.kubectlIn(manifest, "apply", "-f", "-"), " created"))
-	s.kubectl("wait", "--for=condition=Ready", "msc/orchid", "--timeout=1m")
+	s.kubectl("wait", "--for=condition=Ready", "msc/orchid", "--timeout="+kubectlTimeout)
 	filledIn := s.field(".spec", "msc", "orchid")
 	require.Contains(s.t, filledIn, s.project, "the server has filled in what was left out")
 

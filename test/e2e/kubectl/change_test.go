@@ -167,6 +167,7 @@ func patchStatusIsSeparate(s *space) {
 
 func replaceNeedsCurrentResourceVersion(s *space) {
 	s.kubectlIn(restingManifest("node-1"), "create", "-f", "-")
+	s.rest("node-1")
 	read := s.kubectl("get", "msm", "node-1", "-o=yaml")
 	s.kubectlIn(strings.Replace(read, "color: red", "color: blue", 1), "replace", "-f", "-")
 	require.Equal(s.t, "blue", s.field(".metadata.labels.color", "msm", "node-1"))
@@ -185,6 +186,7 @@ func replaceNeedsCurrentResourceVersion(s *space) {
 
 func unsupportedCommandsAreRefused(s *space) {
 	s.kubectlIn(restingManifest("node-1"), "create", "-f", "-")
+	s.rest("node-1")
 	before := s.object("msm", "node-1")
 	for _, command := range []string{
 		"scale msm/node-1 --replicas=3",
@@ -213,16 +215,16 @@ func unsupportedCommandsAreRefused(s *space) {
 
 func deleteWaitsForRelease(s *space) {
 	s.kubectlIn(clusterManifest("orchid")+"---"+machineManifest("node-1", "orchid"), "create", "-f", "-")
-	s.kubectl("wait", "--for=condition=Ready", "msc/orchid", "msm/node-1", "--timeout=1m")
+	s.kubectl("wait", "--for=condition=Ready", "msc/orchid", "msm/node-1", "--timeout="+kubectlTimeout)
 	s.kubectl("delete", "msm", "node-1", "--dry-run=server")
 	require.Empty(s.t, s.field(".metadata.deletionTimestamp", "msm", "node-1"))
 	require.Contains(s.t, s.refused("", "delete", "msm", "node-2"), "not found")
 	require.Empty(s.t, s.kubectl("delete", "msm", "node-2", "--ignore-not-found"))
 
-	require.Contains(s.t, s.kubectl("delete", "msm", "node-1", "--timeout=1m"), `"node-1" deleted`, "and it waits")
+	require.Contains(s.t, s.kubectl("delete", "msm", "node-1", "--timeout="+kubectlTimeout), `"node-1" deleted`, "and it waits")
 	require.Contains(s.t, s.refused("", "get", "msm", "node-1"), "not found")
 	require.Empty(s.t, s.kubectl("get", "msm", "-o=name"), "the machine is not discovered: it was given back")
-	s.kubectlIn(clusterManifest("orchid"), "delete", "--timeout=1m", "-f", "-")
+	s.kubectlIn(clusterManifest("orchid"), "delete", "--timeout="+kubectlTimeout, "-f", "-")
 
 	// A wait that is too short fails, and what was marked stays marked. The timeout is that of
 	// the requests, too.
@@ -230,28 +232,28 @@ func deleteWaitsForRelease(s *space) {
 	require.Contains(s.t, s.refused("", "delete", "msm", "node-3", "--timeout=3s"), "timed out")
 	require.NotEmpty(s.t, s.field(".metadata.deletionTimestamp", "msm", "node-3"))
 	s.kubectl("annotate", "msm", "node-3", "cluster.x-k8s.io/paused-")
-	s.kubectl("wait", "--for=delete", "msm/node-3", "--timeout=1m")
+	s.kubectl("wait", "--for=delete", "msm/node-3", "--timeout="+kubectlTimeout)
 }
 
 func deleteAllDeletesManaged(s *space) {
 	id := s.discovered()
 	s.kubectlIn(clusterManifest("orchid")+"---"+machineManifest("node-1", "orchid")+"---"+machineManifest("node-2", "orchid"), "create", "-f", "-")
-	s.kubectl("wait", "--for=condition=Ready", "msm/node-1", "msm/node-2", "--timeout=1m")
+	s.kubectl("wait", "--for=condition=Ready", "msm/node-1", "msm/node-2", "--timeout="+kubectlTimeout)
 
 	// kubectl deletes one by one, and so asks for the discovered machine's, too.
-	o := s.run("", "delete", "msm", "--all", "--timeout=1m")
+	o := s.run("", "delete", "msm", "--all", "--timeout="+kubectlTimeout)
 	require.NotZero(s.t, o.code)
 	require.Contains(s.t, o.stderr, id)
 	require.Contains(s.t, o.stderr, "deleting the object releases nothing")
-	s.kubectl("wait", "--for=delete", "msm/node-1", "msm/node-2", "--timeout=1m")
+	s.kubectl("wait", "--for=delete", "msm/node-1", "msm/node-2", "--timeout="+kubectlTimeout)
 	require.Equal(s.t, "metalstackmachine."+group+"/"+id+"\n", s.kubectl("get", "msm", "-o=name"), "it is still there")
 	require.Empty(s.t, s.field(".metadata.deletionTimestamp", "msm", id))
 
 	// Who wants to be spared the refusal can say what is meant.
 	s.kubectlIn(restingManifest("node-3"), "create", "-f", "-")
 	s.kubectl("annotate", "msm", "node-3", "cluster.x-k8s.io/paused-", "cluster.x-k8s.io/cluster-name-")
-	s.kubectl("delete", "msm", "--field-selector=status.metal.managed=true", "--timeout=1m")
-	s.kubectl("delete", "msc", "--all", "--timeout=1m")
+	s.kubectl("delete", "msm", "--field-selector=status.metal.managed=true", "--timeout="+kubectlTimeout)
+	s.kubectl("delete", "msc", "--all", "--timeout="+kubectlTimeout)
 	require.Equal(s.t, "metalstackmachine."+group+"/"+id+"\n", s.kubectl("get", "cluster-api", "-o=name"))
 
 	s.kubectlIn(templateManifest("a")+"---"+templateManifest("b"), "create", "-f", "-")

@@ -25,7 +25,9 @@ import (
 const (
 	group = "infrastructure.cluster.x-k8s.io"
 	// limit is how long anything may take that is waited for.
-	limit = time.Minute
+	limit = 2 * time.Minute
+	// kubectlTimeout is the same for kubectl.
+	kubectlTimeout = "2m"
 	// spaces is how many tests can have a namespace of their own.
 	spaces = 30
 	// speed is how much faster than in life machines move: a second to be
@@ -44,9 +46,7 @@ type environment struct {
 func start(t *testing.T) *environment {
 	t.Helper()
 	opts := cluster.Options{
-		Simulator: simulator.Config{DataCentre: simulator.DefaultDataCentre(64), Speed: speed},
-		// On a busy machine, too, reads are confirmed, and so come without warnings.
-		Flags:             []string{"--consistent-read-timeout=30s"},
+		Simulator:         simulator.Config{DataCentre: simulator.DefaultDataCentre(64), Speed: speed},
 		ControllerManager: true,
 	}
 	env := &environment{teams: make(chan cluster.Team, spaces)}
@@ -185,8 +185,8 @@ spec:
 `, v1alpha4.SchemeGroupVersion, name, ofCluster, simulator.MachineImage, simulator.SmallSize)
 }
 
-// restingManifest is that of a machine that the controller manager leaves alone, so
-// that nothing changes but what a test changes.
+// restingManifest is that of a machine that the controller manager leaves alone: once it
+// rests, nothing changes but what a test changes.
 func restingManifest(name string) string {
 	return fmt.Sprintf(`
 apiVersion: %s
@@ -204,6 +204,13 @@ spec:
   tags:
   - tier=web
 `, v1alpha4.SchemeGroupVersion, name, simulator.MachineImage, simulator.SmallSize, simulator.DefaultPartition)
+}
+
+// rest waits until the controller manager has said of a machine that it is paused: it does
+// not write to it any more.
+func (s *space) rest(name string) {
+	s.t.Helper()
+	s.kubectl("wait", "--for=condition=Paused", "msm/"+name, "--timeout="+kubectlTimeout)
 }
 
 // templateManifest is that of a machine template, which no controller looks

@@ -18,19 +18,19 @@ import (
 
 func waitForConditionFieldAndDeletion(s *space) {
 	s.kubectlIn(clusterManifest("orchid")+"---"+machineManifest("node-1", "orchid"), "create", "-f", "-")
-	s.kubectl("wait", "--for=condition=Ready", "msc/orchid", "msm/node-1", "--timeout=1m")
+	s.kubectl("wait", "--for=condition=Ready", "msc/orchid", "msm/node-1", "--timeout="+kubectlTimeout)
 	require.Equal(s.t, "true", s.field(".status.ready", "msm", "node-1"))
-	s.kubectl("wait", "--for=jsonpath={.status.initialization.provisioned}=true", "msc/orchid", "msm/node-1", "--timeout=1m")
-	s.kubectl("wait", "--for=jsonpath={.status.metal.phase}=Phoned Home", "msm", "--all", "--timeout=1m")
+	s.kubectl("wait", "--for=jsonpath={.status.initialization.provisioned}=true", "msc/orchid", "msm/node-1", "--timeout="+kubectlTimeout)
+	s.kubectl("wait", "--for=jsonpath={.status.metal.phase}=Phoned Home", "msm", "--all", "--timeout="+kubectlTimeout)
 
 	id := s.field(".status.metal.machineID", "msm", "node-1")
 	require.NoError(s.t, s.Metal.Sim.Crash(id))
-	s.kubectl("wait", "--for=condition=Ready=false", "msm/node-1", "--timeout=1m")
+	s.kubectl("wait", "--for=condition=Ready=false", "msm/node-1", "--timeout="+kubectlTimeout)
 	require.Equal(s.t, "true", s.field(".status.initialization.provisioned", "msm", "node-1"), "what was never goes back")
 
 	require.Contains(s.t, s.refused("", "wait", "--for=condition=Sunny", "msm/node-1", "--timeout=10ms"), "timed out")
 	s.kubectl("delete", "msm", "node-1", "--wait=false")
-	s.kubectl("wait", "--for=delete", "msm/node-1", "--timeout=1m")
+	s.kubectl("wait", "--for=delete", "msm/node-1", "--timeout="+kubectlTimeout)
 }
 
 func describeShowsObjectAndEvents(s *space) {
@@ -64,12 +64,12 @@ func describeShowsObjectAndEvents(s *space) {
 
 func getPrintsEveryFormat(s *space) {
 	s.kubectlIn(clusterManifest("orchid")+"---"+machineManifest("node-1", "orchid"), "create", "-f", "-")
-	s.kubectl("wait", "--for=condition=Ready", "msc/orchid", "msm/node-1", "--timeout=1m")
+	s.kubectl("wait", "--for=condition=Ready", "msc/orchid", "msm/node-1", "--timeout="+kubectlTimeout)
 	header := func(of string) string { return strings.Join(strings.Fields(strings.SplitN(of, "\n", 2)[0]), " ") }
 
 	plain := s.kubectl("get", "msm")
 	require.Equal(s.t, "NAME CLUSTER READY PHASE LIVELINESS SIZE ADDRESS AGE", header(plain))
-	require.Regexp(s.t, `(?m)^node-1 +orchid +True +Phoned Home +Alive +v1-small-x86 +10\.\d+\.\d+\.\d+ +\d+m?\d*s$`, plain)
+	require.Regexp(s.t, `(?m)^node-1 +orchid +True +Phoned Home +Alive +v1-small-x86 +10\.\d+\.\d+\.\d+ +(\d+[smh])+$`, plain)
 	wide := s.kubectl("get", "msm", "-o=wide")
 	require.Equal(s.t, "NAME CLUSTER READY PHASE LIVELINESS SIZE ADDRESS AGE PROVIDERID IMAGE PARTITION RACK ISSUES MANAGED", header(wide))
 	require.Regexp(s.t, `metal://fra-01/\S+ +ubuntu-24\.04\.\d+ +fra-01 +fra-01-rack-\d\d +<none> +true\n$`, wide)
@@ -161,7 +161,7 @@ func getWatches(s *space) {
 		require.True(s.t, lines.Scan(), "the watch ended: %v", lines.Err())
 		require.Regexp(s.t, want, strings.Join(strings.Fields(lines.Text()), " "))
 	}
-	next(`^ADDED first v1-small-x86 ubuntu-24.04 <none> \d+s$`)
+	next(`^ADDED first v1-small-x86 ubuntu-24.04 <none> (\d+[smh])+$`)
 	s.kubectlIn(templateManifest("second"), "create", "-f", "-")
 	next(`^ADDED second `)
 	s.kubectl("label", "msmt", "first", "color=red")
@@ -174,6 +174,7 @@ func getWatches(s *space) {
 
 func versionsShowSameObject(s *space) {
 	s.kubectlIn(strings.Replace(restingManifest("node-1"), "v1alpha4", "v1alpha3", 1), "create", "-f", "-")
+	s.rest("node-1")
 	old := s.object("metalstackmachines.v1alpha3."+group, "node-1")
 	current := s.object("metalstackmachines.v1alpha4."+group, "node-1")
 	require.Equal(s.t, group+"/v1alpha3", old["apiVersion"])

@@ -45,19 +45,19 @@ func (p plugin) succeeds(args ...string) string {
 func pluginOperatesMachines(s *space) {
 	p := newPlugin(s)
 	s.kubectlIn(clusterManifest("orchid")+"---"+machineManifest("node-1", "orchid"), "create", "-f", "-")
-	p.succeeds("wait", "node-1", "--for=ready", "--timeout=1m")
+	p.succeeds("wait", "node-1", "--for=ready", "--timeout="+kubectlTimeout)
 	assert.Contains(s.t, p.succeeds("ls"), "─ node-1")
 
 	o := p.metal("power", "cycle", "node-1")
 	assert.Equal(s.t, 1, o.code)
 	assert.Contains(s.t, o.stderr, "nothing was sent: the input is no terminal")
 	assert.Equal(s.t, "metalstackmachine/node-1: Cycle was sent to the machine's controller (BMC)\n", p.succeeds("power", "cycle", "node-1", "--yes", "--reason=hangs"))
-	p.succeeds("wait", "node-1", "--for=phoned-home", "--timeout=1m")
+	p.succeeds("wait", "node-1", "--for=phoned-home", "--timeout="+kubectlTimeout)
 	assert.Contains(s.t, p.succeeds("log", "node-1"), "Planned Reboot")
 	p.succeeds("power", "off", "node-1", "--yes")
-	p.succeeds("wait", "node-1", "--for=power=off", "--timeout=1m")
+	p.succeeds("wait", "node-1", "--for=power=off", "--timeout="+kubectlTimeout)
 	p.succeeds("power", "on", "node-1")
-	p.succeeds("wait", "node-1", "--for=power=on", "--timeout=1m")
+	p.succeeds("wait", "node-1", "--for=power=on", "--timeout="+kubectlTimeout)
 
 	password := p.succeeds("console-password", "node-1", "--reason=no network")
 	assert.Equal(s.t, 1, strings.Count(password, "\n"))
