@@ -76,6 +76,11 @@ func TestAdmission(t *testing.T) {
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"},
 	}, metav1.CreateOptions{})
 	require.NoError(t, err)
+	// The kube-apiserver learns of the binding some time after it is created.
+	framework.Eventually(t, limit, func(ctx context.Context) error {
+		_, err := env.Metalstack(t, env.User(restricted)).InfrastructureV1alpha4().MetalStackMachines(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
+		return err
+	})
 	for name, test := range tests {
 		team := teams[0]
 		teams = teams[1:]

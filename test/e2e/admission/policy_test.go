@@ -28,6 +28,7 @@ import (
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/ptr"
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
@@ -181,11 +182,14 @@ func policyDeniesEveryKindAndVerb(s *space) {
 		denied("apply a new "+name, err)
 		_, err = client.Apply(ctx, "there", example(s, r, "there"), apply)
 		denied("apply "+name, err)
-		existing, err := client.Get(ctx, "there", metav1.GetOptions{})
-		require.NoError(s.t, err, "reads are not admitted")
-		existing.SetLabels(map[string]string{"color": "red"})
-		_, err = client.Update(ctx, existing, metav1.UpdateOptions{})
-		denied("update "+name, err)
+		// The controller manager says that it is paused meanwhile.
+		denied("update "+name, retry.RetryOnConflict(retry.DefaultRetry, func() error {
+			existing, err := client.Get(ctx, "there", metav1.GetOptions{})
+			require.NoError(s.t, err, "reads are not admitted")
+			existing.SetLabels(map[string]string{"color": "red"})
+			_, err = client.Update(ctx, existing, metav1.UpdateOptions{})
+			return err
+		}))
 		_, err = client.Patch(ctx, "there", types.MergePatchType, []byte(`{"metadata":{"labels":{"color":"red"}}}`), metav1.PatchOptions{})
 		denied("patch "+name, err)
 		denied("delete "+name, client.Delete(ctx, "there", metav1.DeleteOptions{}))

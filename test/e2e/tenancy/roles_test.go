@@ -26,7 +26,9 @@ func (env *tenantsEnvironment) user(t *testing.T, purpose, role string) typed.Me
 	t.Helper()
 	name := purpose + "-" + role
 	env.admin(t, "create", "rolebinding", name, "--clusterrole="+role, "--user="+name, "-n", busy)
-	return env.machines(t, env.User(name), busy)
+	machines := env.machines(t, env.User(name), busy)
+	awaitLists(t, machines)
+	return machines
 }
 
 func rolesAllowTenants(t *testing.T, env *tenantsEnvironment) {

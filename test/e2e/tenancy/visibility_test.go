@@ -86,6 +86,8 @@ func startTenants(t *testing.T) *tenantsEnvironment {
 	env.awaitRoles(t)
 	env.admin(t, "create", "rolebinding", "alice", "--clusterrole=edit", "--user=alice", "-n", teamA)
 	env.admin(t, "create", "rolebinding", "bob", "--clusterrole=edit", "--user=bob", "-n", teamB)
+	awaitLists(t, env.machines(t, env.tenant("alice"), teamA))
+	awaitLists(t, env.machines(t, env.tenant("bob"), teamB))
 	for namespace, user := range map[string]*rest.Config{teamA: env.tenant("alice"), teamB: env.tenant("bob"), busy: env.Admin(), passing: env.Admin()} {
 		for i := range count {
 			_, err := env.machines(t, user, namespace).Create(t.Context(), objects.Machine(fmt.Sprintf("%s-%d", namespace, i)), metav1.CreateOptions{})
@@ -122,6 +124,16 @@ func (env *tenantsEnvironment) awaitRoles(t *testing.T) {
 			return err
 		})
 	}
+}
+
+// awaitLists waits until a user's role has taken effect: the kube-apiserver learns of a
+// RoleBinding some time after it is created.
+func awaitLists(t *testing.T, machines typed.MetalStackMachineInterface) {
+	t.Helper()
+	framework.Eventually(t, limit, func(ctx context.Context) error {
+		_, err := machines.List(ctx, metav1.ListOptions{})
+		return err
+	})
 }
 
 func mentions(role *rbacv1.ClusterRole) bool {

@@ -112,6 +112,7 @@ func informerFollowsGainedAndLostNamespaces(t *testing.T, env *tenantsEnvironmen
 func watchOfNamespaceEndsWithItsPermission(t *testing.T, env *tenantsEnvironment) {
 	env.admin(t, "create", "rolebinding", "frank", "--clusterrole=view", "--user=frank", "-n", teamA)
 	machines := env.machines(t, env.tenant("frank"), teamA)
+	awaitLists(t, machines)
 	watching, err := machines.Watch(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	defer watching.Stop()
