@@ -17,6 +17,17 @@ import (
 	"metal-stack.io/infrastructure-apiserver/test/framework/controlplane"
 )
 
+// knownToCollector waits until the garbage collector knows what there is: it gets the objects
+// of a kind in their order, and an owner's deletion waits for, or orphans, the dependents that
+// it knows.
+func (s *space) knownToCollector() {
+	s.t.Helper()
+	s.newTemplate("last", neverWas(20))
+	s.newMap("last", neverWas(20))
+	gone(s, s.templates.Get, "last")
+	gone(s, s.maps.Get, "last")
+}
+
 func garbageCollectorDeletesDependents(s *space) {
 	owner := s.newMap("owner")
 	s.newTemplate("ours", ownedByMap(owner)...)
@@ -94,6 +105,7 @@ func foregroundDeletionWaitsForDependents(s *space) {
 	_, err = s.templates.Patch(s.t.Context(), "of-theirs", types.MergePatchType, held, metav1.PatchOptions{})
 	require.NoError(s.t, err)
 
+	s.knownToCollector()
 	require.NoError(s.t, s.templates.Delete(s.t.Context(), "ours", deletes))
 	require.NoError(s.t, s.maps.Delete(s.t.Context(), "theirs", deletes))
 	marked(s, s.maps.Get, "of-ours")
@@ -117,6 +129,7 @@ func orphanDeletionKeepsDependents(s *space) {
 	ours, theirs := s.newTemplate("ours"), s.newMap("theirs")
 	s.newMap("of-ours", ownedByTemplate(ours)...)
 	s.newTemplate("of-theirs", ownedByMap(theirs)...)
+	s.knownToCollector()
 	require.NoError(s.t, s.templates.Delete(s.t.Context(), "ours", metav1.DeleteOptions{PropagationPolicy: &orphan}))
 	require.NoError(s.t, s.maps.Delete(s.t.Context(), "theirs", metav1.DeleteOptions{PropagationPolicy: &orphan}))
 	gone(s, s.templates.Get, "ours")
