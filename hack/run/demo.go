@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -55,16 +56,19 @@ func newDemo(o options) (*demo, error) {
 	return d, nil
 }
 
-// freePorts returns loopback addresses that are not listened on at the moment.
+// freePorts returns loopback addresses that are not listened on at the moment. They are
+// below those that the kernel gives to whoever asks for any, until the programs start.
 func freePorts(n int) ([]string, error) {
 	var addresses []string
-	for range n {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
+	for tries := 100; len(addresses) < n; tries-- {
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000)))
+		switch {
+		case err == nil:
+			defer listener.Close() // all at the end, so that they differ
+			addresses = append(addresses, listener.Addr().String())
+		case tries == 0:
+			return nil, fmt.Errorf("no free port between 12000 and 32000: %w", err)
 		}
-		defer listener.Close() // all at the end, so that they differ
-		addresses = append(addresses, listener.Addr().String())
 	}
 	return addresses, nil
 }

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -91,22 +89,6 @@ func choosePorts() (p ports, err error) {
 		}
 	}
 	return p, nil
-}
-
-// FreePort is a TCP port on which nobody listens on 127.0.0.1. It lies below
-// the range from which outgoing connections take theirs, so that it is still
-// free after a restart of whoever listens on it.
-func FreePort() (int, error) {
-	var last error
-	for range 100 {
-		port := 12000 + rand.IntN(20000)
-		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			return port, listener.Close()
-		}
-		last = err
-	}
-	return 0, fmt.Errorf("no free port between 12000 and 32000: %w", last)
 }
 
 func (c *ControlPlane) startEtcd(ctx context.Context) error {
