@@ -33,7 +33,9 @@ type catalogueServer struct {
 
 func startCatalogue(t *testing.T) *catalogueServer {
 	t.Helper()
-	s := &catalogueServer{Server: testserver.Start(t, testserver.Options{Memory: true}), networks: map[string]string{}, addresses: map[string]string{}}
+	s := &catalogueServer{Server: testserver.Start(t, testserver.Options{
+		Memory: true, SweepInterval: time.Hour, // what the metal-api is asked for is asked for by reads
+	}), networks: map[string]string{}, addresses: map[string]string{}}
 	for namespace, project := range map[string]string{testserver.NamespaceA: simulator.ProjectA, testserver.NamespaceB: simulator.ProjectB} {
 		network, err := s.Metal.Sim.AllocateNetworkFor(project, simulator.DefaultPartition, "by-hand", nil)
 		require.NoError(t, err)
@@ -108,7 +110,7 @@ func (s *catalogueServer) listsShowWhatASpecCanName(t *testing.T) {
 	assert.Contains(t, s.names(t, "metalstackpartitions", "", metav1.ListOptions{}), simulator.DefaultPartition)
 	assert.NotEmpty(t, s.names(t, "metalstackimages", "", metav1.ListOptions{}))
 	assert.Equal(t, []string{simulator.ProjectA}, s.names(t, "metalstackprojects", testserver.NamespaceA, metav1.ListOptions{}))
-	for _, revision := range []string{"0", ""} {
+	for _, revision := range []string{"", "0"} { // The former observes what the latter shows.
 		opts := metav1.ListOptions{ResourceVersion: revision}
 		for own, other := range map[string]string{testserver.NamespaceA: testserver.NamespaceB, testserver.NamespaceB: testserver.NamespaceA} {
 			networks, addresses := s.names(t, "metalstacknetworks", own, opts), s.names(t, "metalstackips", own, opts)

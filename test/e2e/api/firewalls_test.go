@@ -108,9 +108,15 @@ func TestFirewalls_InformerFollowsThem(t *testing.T) {
 	}
 	assert.Equal(t, map[string]bool{"privateprimaryunshared": true, "external": true, "underlay": true}, networkTypes)
 	assert.Len(t, f.Spec.Networks, 2, "without the underlay")
-	whole, err := env.firewalls(t, teamA).Get(t.Context(), hostname, metav1.GetOptions{}, "status")
-	require.NoError(t, err)
-	assert.Equal(t, obj, whole)
+	// Metal may be observed between the two.
+	ours := env.firewalls(t, teamA)
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		obj, err := ours.Get(t.Context(), hostname, metav1.GetOptions{})
+		require.NoError(c, err)
+		whole, err := ours.Get(t.Context(), hostname, metav1.GetOptions{}, "status")
+		require.NoError(c, err)
+		assert.Equal(c, obj, whole)
+	}, time.Minute, 10*time.Millisecond)
 	_, err = env.firewalls(t, teamA).Get(t.Context(), static, metav1.GetOptions{})
 	require.True(t, apierrors.IsNotFound(err), "%v", err)
 
