@@ -79,7 +79,7 @@ func TestReady_WaitsForOK(t *testing.T) {
 	defer server.Close()
 	d := &demo{options: options{timeout: time.Minute}}
 	require.NoError(t, d.ready(t.Context(), server.URL))
-	require.Equal(t, 3, asked)
+	require.GreaterOrEqual(t, asked, 3, "a busy machine may answer too late, and is asked again")
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

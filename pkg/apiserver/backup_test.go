@@ -38,7 +38,7 @@ func TestDiscoveredMachine_CanBeCreatedAsRead(t *testing.T) {
 	require.Eventually(t, func() bool {
 		read, err = machines.Get(t.Context(), id, metav1.GetOptions{})
 		return err == nil
-	}, 30*time.Second, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond)
 	assert.ElementsMatch(t, []string{"team=storage", "plain tag"}, read.Spec.Tags)
 	assert.Contains(t, strings.Join(read.Status.Metal.Tags, " "), "infrastructure.cluster.x-k8s.io/uid=", "the status shows all")
 	assert.Contains(t, strings.Join(read.Status.Metal.Tags, " "), "machine.metal-stack.io/", "the status shows all")

@@ -223,7 +223,7 @@ func dryRunObjects(t *testing.T, s *testserver.Server) map[string]func(t *testin
 				var err error
 				obj, err = c.Get(t.Context(), discovered[kind], metav1.GetOptions{})
 				return err == nil
-			}, 30*time.Second, 50*time.Millisecond)
+			}, time.Minute, 50*time.Millisecond)
 			return c, obj
 		},
 		"managed": func(t *testing.T, kind string) (dynamic.ResourceInterface, *unstructured.Unstructured) {

@@ -44,7 +44,7 @@ func machine(name string) *api.MetalStackMachine {
 
 func timeout(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -348,7 +348,7 @@ func TestServer_InformersContinueAfterKill(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		return seen["node-2"] == 1
-	}, 30*time.Second, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond)
 	mu.Lock()
 	defer mu.Unlock()
 	assert.Equal(t, map[string]int{"node-1": 1, "node-2": 1}, seen)

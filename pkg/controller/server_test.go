@@ -31,7 +31,7 @@ import (
 // data centre.
 
 const (
-	patience = time.Minute
+	patience = 3 * time.Minute
 	glance   = 50 * time.Millisecond
 )
 

@@ -42,7 +42,7 @@ var now = time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
 const (
 	group   = "/apis/infrastructure.cluster.x-k8s.io/v1alpha4"
 	team    = group + "/namespaces/team-a/"
-	timeout = 30 * time.Second
+	timeout = 2 * time.Minute
 )
 
 // request is what the server was asked.

@@ -235,7 +235,7 @@ func expectEvents(t testing.TB, w watch.Interface, want ...string) {
 			if said := describeEvent(e); said != words {
 				t.Fatalf("the event is %q, not %q", said, words)
 			}
-		case <-time.After(30 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatalf("no event, instead of %q", words)
 		}
 	}

@@ -21,7 +21,7 @@ import (
 )
 
 // slow is how long what takes seconds may take on a busy machine.
-const slow = 4 * time.Minute
+const slow = 6 * time.Minute
 
 // environment is one management cluster for all tests that can share it, and a
 // namespace and project for each.

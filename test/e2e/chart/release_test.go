@@ -172,15 +172,22 @@ func TestRelease_InstallUpgradeRollbackUninstall(t *testing.T) {
 		_, err = resource.Get(t.Context(), object.GetName(), metav1.GetOptions{})
 		assert.True(t, apierrors.IsNotFound(err), "%s %s: %v", object.GetKind(), object.GetName(), err)
 	}
-	left := objectsIn(t, plane, client, cluster.Namespace)
-	records := slices.ContainsFunc(left, func(name string) bool { return strings.HasPrefix(name, "configmaps record-") })
-	assert.True(t, records, "records stay: %v", left)
-	left = slices.DeleteFunc(left, func(name string) bool { return strings.HasPrefix(name, "configmaps record-") })
-	assert.ElementsMatch(t, []string{
-		"configmaps kube-root-ca.crt", "serviceaccounts default", // every namespace's
-		"leases metalstack-apiserver", "leases metalstack-controller-manager",
-		"secrets metal-api", "secrets metalstack-apiserver-serving",
-	}, left)
+	// Kubernetes' controllers delete the endpoints of the Services.
+	framework.Eventually(t, commandLimit, func(context.Context) error {
+		isRecord := func(name string) bool { return strings.HasPrefix(name, "configmaps record-") }
+		left := objectsIn(t, plane, client, cluster.Namespace)
+		require.True(t, slices.ContainsFunc(left, isRecord), "records stay: %v", left)
+		left = slices.DeleteFunc(left, isRecord)
+		if slices.Sort(left); !slices.Equal(left, []string{
+			"configmaps kube-root-ca.crt", // every namespace's, as the last one
+			"leases metalstack-apiserver", "leases metalstack-controller-manager",
+			"secrets metal-api", "secrets metalstack-apiserver-serving",
+			"serviceaccounts default",
+		}) {
+			return fmt.Errorf("left: %q", left)
+		}
+		return nil
+	})
 
 	t.Log("an installation into the same namespace has the records")
 	_, stderr, err = run(command(t, r.kubeconfig, "helm", "install", cluster.APIServer, chart(), "--namespace", cluster.Namespace))

@@ -234,6 +234,7 @@ func (env *environment) rotateCertificates(t *testing.T) {
 			return bytes.Equal(shown(t, server), data()["tls.crt"])
 		}, patience, 100*time.Millisecond, "what is shown is what is kept")
 		require.Eventually(t, func() bool { return env.confirmed(t) }, patience, 100*time.Millisecond, "the kube-apiserver verifies it")
+		env.AwaitAvailable(t) // of all versions
 	}
 	old := data()
 	renewed([]string{"tls.crt", "ca.crt", "ca.key"}, "rotate-certificate", "rotate-authority")

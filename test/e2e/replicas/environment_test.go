@@ -34,7 +34,7 @@ const (
 	// leaseDuration is short, and long enough for a busy machine.
 	leaseDuration = 8 * time.Second
 	// grace is what a failover may take besides, on a busy machine.
-	grace = 10 * time.Second
+	grace = 30 * time.Second
 	// limit ends whatever a test waits for.
 	limit = time.Minute
 )

@@ -45,7 +45,7 @@ const (
 	// callLimit is how long a request of the fixture's own may take.
 	callLimit = 30 * time.Second
 	// readyLimit is how long a program may take to get ready, on a busy machine.
-	readyLimit = time.Minute
+	readyLimit = 2 * time.Minute
 )
 
 // Versions are the group-versions that the server serves.
@@ -148,14 +148,14 @@ func Deploy() string { return filepath.Join(build.Root(), "artifacts", "deploy")
 // install applies the installation as its README.md says.
 func (c *Cluster) install() {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), callLimit)
-	defer cancel()
 	overlay := c.opts.Overlay
 	if overlay == "" {
 		overlay = Deploy()
 	}
 	_, stderr, err := c.Kubectl(c.t, c.Admin(), "apply", "-k", overlay)
 	require.NoError(c.t, err, stderr)
+	ctx, cancel := context.WithTimeout(c.t.Context(), callLimit)
+	defer cancel()
 	_, err = c.Client().CoreV1().Secrets(Namespace).Create(ctx, &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: "metal-api"},
 		StringData: map[string]string{"url": c.Metal.URL, "hmac": c.Metal.Key("Metal-Edit")},

@@ -70,8 +70,6 @@ var others = []string{"cert-manager.io", "monitoring.coreos.com"}
 // applied. Nothing in them is checked, and nobody acts on them.
 func DefineOthers(t testing.TB, plane *controlplane.ControlPlane, objects []*unstructured.Unstructured) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), callLimit)
-	defer cancel()
 	client, err := dynamic.NewForConfig(plane.Admin())
 	require.NoError(t, err)
 	definitions := client.Resource(schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"})
@@ -81,7 +79,7 @@ func DefineOthers(t testing.TB, plane *controlplane.ControlPlane, objects []*uns
 			continue
 		}
 		singular := strings.ToLower(kind.Kind)
-		_, err := definitions.Create(ctx, &unstructured.Unstructured{Object: map[string]any{
+		_, err := definitions.Create(t.Context(), &unstructured.Unstructured{Object: map[string]any{
 			"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
 			"metadata": map[string]any{"name": singular + "s." + kind.Group},
 			"spec": map[string]any{

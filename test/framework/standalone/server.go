@@ -27,7 +27,7 @@ import (
 )
 
 // readyLimit is how long a start may take.
-const readyLimit = time.Minute
+const readyLimit = 2 * time.Minute
 
 // Options are what tests want differently.
 type Options struct {

@@ -88,7 +88,7 @@ func TestRestart_MakesNoObjectFlap(t *testing.T) {
 	}
 	cancel()
 	reading.Wait()
-	framework.Eventually(t, limit, func(context.Context) error {
+	framework.Eventually(t, 2*limit, func(context.Context) error {
 		shown, stored := f.list(t, client), w.revisions()
 		if !maps.Equal(shown, stored) {
 			return fmt.Errorf("the informer has not caught up: %d objects, and %d in a list: %q", len(stored), len(shown), differences(stored, shown))
