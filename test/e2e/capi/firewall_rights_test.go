@@ -3,6 +3,7 @@
 package capi
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"metal-stack.io/infrastructure-apiserver/test/e2e/capi/firewallcontroller"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 )
 
 // everyVerb are those of requests for resources.
@@ -111,12 +113,15 @@ func rightsOf(t *testing.T, config *rest.Config, namespace string) map[string]st
 			}
 			found[key] = []string{}
 			for _, verb := range everyVerb {
-				review, err := c.AuthorizationV1().SelfSubjectAccessReviews().Create(t.Context(), &authorizationv1.SelfSubjectAccessReview{
-					Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
-						Namespace: namespace, Verb: verb, Group: group, Resource: name, Subresource: subresource,
-					}},
-				}, metav1.CreateOptions{})
-				require.NoError(t, err)
+				var review *authorizationv1.SelfSubjectAccessReview
+				framework.Eventually(t, slow, func(ctx context.Context) (err error) { // A connection may be lost.
+					review, err = c.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
+						Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
+							Namespace: namespace, Verb: verb, Group: group, Resource: name, Subresource: subresource,
+						}},
+					}, metav1.CreateOptions{})
+					return err
+				})
 				if review.Status.Allowed {
 					found[key] = append(found[key], verb)
 				}
