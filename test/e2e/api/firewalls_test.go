@@ -214,7 +214,9 @@ func (env *environment) do(t *testing.T, verb, path, accept, body string) *http.
 func TestFirewalls_AreFoundAndDescribed(t *testing.T) {
 	t.Parallel()
 	env := start(t, func(o *testserver.Options) { o.OpenAPI = true })
-	found := discovery.NewDiscoveryClientForConfigOrDie(env.config)
+	patient := rest.CopyConfig(env.config)
+	patient.Timeout = 5 * time.Minute // OpenAPI is built when it is asked for
+	found := discovery.NewDiscoveryClientForConfigOrDie(patient)
 	list, err := found.ServerResourcesForGroupVersion("firewall.metal-stack.io/v2")
 	require.NoError(t, err)
 	verbs := map[string][]string{}
