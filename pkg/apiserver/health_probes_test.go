@@ -80,7 +80,8 @@ func TestYAMLLimit_RefusesLargeBodies(t *testing.T) {
 		Param("fieldManager", "test").Body(merges(100_000)).Do(timeout(t)).Error()
 	require.True(t, apierrors.IsRequestEntityTooLargeError(apply), "%v", apply)
 
-	require.NoError(t, create(merges(20_000)))
+	// Not 20,000 merges: on a busy machine they take longer than the 34 s that a request may.
+	require.NoError(t, create(append(merges(4_000), strings.Repeat("#\n", 16_000)...)))
 	warned.take()
 	require.NoError(t, create([]byte(head+"status:\n"+strings.Repeat("  ready: true\n", 10_000))))
 	texts := warned.take()
