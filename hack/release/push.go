@@ -82,12 +82,16 @@ func readRelease(o options, chosen bool) (*madeRelease, error) {
 // push pushes the images as they are in the archives, with the credentials of docker's
 // config.json.
 func (r *madeRelease) push(ctx context.Context, out io.Writer, overwrite bool) error {
+	// Before anything is printed: what is no registry may have a password.
+	if _, err := references(&r.options); err != nil {
+		return err
+	}
 	work, err := os.MkdirTemp("", "push-")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(work) }()
-	for _, program := range images.Programs() {
+	for i, program := range images.Programs() {
 		archive := filepath.Join(r.directory, imageArchive(program))
 		if err := unpack(archive, images.Layout(work, program)); err != nil {
 			return fmt.Errorf("%s: %w", archive, err)
@@ -99,8 +103,8 @@ func (r *madeRelease) push(ctx context.Context, out io.Writer, overwrite bool) e
 		if err := r.check(ctx, program, index); err != nil {
 			return fmt.Errorf("%s: %w", archive, err)
 		}
-		if named := r.named[program.Name].Repository.Name(); !strings.HasPrefix(named, r.registry+"/") {
-			fmt.Fprintf(out, "note: manifests of %s name %s, and this is pushed to %s\n", r.directory, named, r.registry)
+		if named := r.named[program.Name].Repository.Name(); i == 0 && !strings.HasPrefix(named, r.registry+"/") {
+			fmt.Fprintf(out, "note: manifests of %s name %s and others beside it, and these are pushed to %s\n", r.directory, named, r.registry)
 		}
 	}
 	r.output = work

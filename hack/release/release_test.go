@@ -124,7 +124,11 @@ func TestPush_TakesTheFilesOfARelease(t *testing.T) {
 	mirrored, err := run(t, "push", "--tag", "v0.1.0", "--output", dist, "--registry", prefix(mirror))
 	require.NoError(t, err)
 	assert.NotContains(t, out, "note:")
-	assert.Contains(t, mirrored, "name "+prefix(server)+"/metalstack-apiserver, and this is pushed to "+prefix(mirror))
+	assert.Contains(t, mirrored, "name "+prefix(server)+"/metalstack-apiserver and others beside it, and these are pushed to "+prefix(mirror))
+	assert.Equal(t, 1, strings.Count(mirrored, "note:"))
+	refused, err := run(t, "push", "--tag", "v0.1.0", "--output", dist, "--registry", "me:the-key@"+prefix(mirror))
+	require.ErrorContains(t, err, "--registry: invalid registry")
+	assert.NotContains(t, refused+err.Error(), "the-key")
 
 	list, err := os.ReadFile(filepath.Join(made.output, imagesFile))
 	require.NoError(t, err)
