@@ -63,6 +63,19 @@ func parse(t *testing.T, content []byte) map[string]unstructured.Unstructured {
 	}
 }
 
+// TestComponents_TakeAnyKey: clusterctl puts the value of the variable into the text.
+func TestComponents_TakeAnyKey(t *testing.T) {
+	t.Parallel()
+	files, err := byTag()
+	require.NoError(t, err)
+	for _, key := range []string{"the-key", "0123", "1e3", "true", "null", "a #b", "a: b", "- a", "*a", `a"b`, "a'b", `a\nb`, "{a}", "| a", "%a", "a:"} {
+		objects := parse(t, bytes.ReplaceAll(files["infrastructure-components.yaml"], []byte("${METAL_API_HMAC}"), []byte(key)))
+		value, _, err := unstructured.NestedString(objects["Secret/metal-api"].Object, "stringData", "hmac")
+		require.NoError(t, err, key)
+		assert.Equal(t, key, strings.TrimSpace(value))
+	}
+}
+
 // image returns what a Deployment's only container runs.
 func image(t *testing.T, objects map[string]unstructured.Unstructured, program string) string {
 	t.Helper()
