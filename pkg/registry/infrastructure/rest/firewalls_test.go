@@ -387,6 +387,7 @@ func TestFirewalls_WatchEndsWhenAccessChanges(t *testing.T) {
 		w.allocate(t, "team-b", "fw-2", controlled())
 		events := w.watch(t, as("alice", ""), metainternalversion.ListOptions{})
 		expect(t, events, "ADDED fw-1-host")
+		synctest.Wait() // fw-2 has been filtered
 		w.set("alice", "team-b", true)
 		expect(t, events, "ERROR Expired", "END")
 	})
