@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -39,6 +40,10 @@ func Push(ctx context.Context, tag name.Tag, index v1.ImageIndex, overwrite bool
 	return nil
 }
 
+// query is that of a URL in a message: where blobs are uploaded to, registries tell with a
+// signature in the URL.
+var query = regexp.MustCompile(`\?[^\s"]+`)
+
 // isNotFound reports whether a registry has no such tag, or no such repository yet.
 func isNotFound(err error) bool {
 	var answer *transport.Error
@@ -48,7 +53,7 @@ func isNotFound(err error) bool {
 func refusal(verb string, tag name.Tag, err error) error {
 	var answer *transport.Error
 	if !errors.As(err, &answer) {
-		return fmt.Errorf("failed to %s %s: %w", verb, tag, err)
+		return fmt.Errorf("failed to %s %s: %s", verb, tag, query.ReplaceAllString(err.Error(), "?…"))
 	}
 	hint := "the registry refused it"
 	switch code := answer.StatusCode; {

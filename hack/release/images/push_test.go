@@ -161,6 +161,26 @@ func TestPush_ReportsARegistryThatDoesNotAnswer(t *testing.T) {
 	assert.ErrorContains(t, err, "connection refused")
 }
 
+// TestPush_ShowsNoSignatureOfAnUpload whose connection is lost.
+func TestPush_ShowsNoSignatureOfAnUpload(t *testing.T) {
+	t.Parallel()
+	tag := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/v2/":
+		case r.Method == http.MethodPost:
+			w.Header().Set("Location", "/upload?signature=t0ps3cret&expires=1")
+			w.WriteHeader(http.StatusAccepted)
+		case r.URL.Path == "/upload":
+			panic(http.ErrAbortHandler)
+		default:
+			w.WriteHeader(http.StatusNotFound)
+		}
+	}))
+	err := images.Push(t.Context(), tag, indexOf(t, images.Programs()[0], "program"), false, impatient())
+	require.ErrorContains(t, err, "/upload?…")
+	assert.NotContains(t, err.Error(), "t0ps3cret")
+}
+
 func TestReference_NeedsAHost(t *testing.T) {
 	t.Parallel()
 	program := images.Programs()[0]
