@@ -12,6 +12,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # How many test packages run at once: one more than there are cores, as some wait more
 # than they compute. hack/run-test.sh gives priority to test/e2e/capi.
 : "${TEST_PROCESSES:=$(($(getconf _NPROCESSORS_ONLN) + 1))}"
+# GOGC of `go test`, of which hack/run-test.sh frees the tests: a linker that collects
+# garbage less often takes a quarter less processor time and a tenth more memory, and some
+# seventy test binaries link much of Kubernetes.
+: "${BUILD_GOGC:=400}"
 
 # The packages that take longest, which go test starts first.
 longest=(test/e2e/capi test/robustness/faults pkg/metal/observation test/robustness/outage test/performance/load pkg/controller
@@ -105,7 +109,7 @@ go_test() {
   # forgets what the test printed before, such as why it failed.
   # shellcheck disable=SC2016
   bin/gotestsum --format pkgname --hide-summary=skipped --jsonfile ".cache/events/module-${1//\//-}.json" --raw-command -- \
-    bash -o pipefail -c '"$0" -C "$1" test -json "${@:2}" | grep --line-buffered -vF "\"Action\":\"artifacts\""' "$GO" "$@"
+    env GOGC="$BUILD_GOGC" bash -o pipefail -c '"$0" -C "$1" test -json "${@:2}" | grep --line-buffered -vF "\"Action\":\"artifacts\""' "$GO" "$@"
 }
 
 check_gotest() {
