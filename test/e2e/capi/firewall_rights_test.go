@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -44,7 +45,7 @@ func firewallMayDoNothingElse(t *testing.T, env *environment, c *Tenant, firewal
 	inNamespace["firewalls.firewall.metal-stack.io"], inNamespace["firewalls.firewall.metal-stack.io/status"] = read, read
 	assert.Equal(t, inNamespace, rightsOf(t, seed, c.Key.Namespace), "in its namespace")
 	assert.Equal(t, catalogue, rightsOf(t, seed, "default"), "in another namespace")
-	assert.Equal(t, catalogue, rightsOf(t, seed, ""), "in the cluster")
+	assert.Equal(t, catalogue, clusterRightsOf(t, seed, slices.Collect(maps.Keys(catalogue))), "in the cluster, where it has no more than in each namespace")
 	secrets, err := kubernetes.NewForConfig(seed)
 	require.NoError(t, err)
 	allowed := []string{infra.Name + "-firewall-workload-config", infra.Name + "-firewall-workload-token"}
@@ -79,18 +80,26 @@ func firewallMayDoNothingElse(t *testing.T, env *environment, c *Tenant, firewal
 	assert.Empty(t, want)
 }
 
-// rightsOf are the verbs that a client may use, by resource, beyond those of everybody who
-// has a credential.
+// rightsOf are the verbs that a client may use in a namespace, by resource that is served,
+// beyond those of everybody who has a credential. A right in the whole cluster is one in
+// each namespace, too.
 func rightsOf(t *testing.T, config *rest.Config, namespace string) map[string]string {
 	t.Helper()
-	config = rest.CopyConfig(config)
-	config.QPS = -1
-	c, err := kubernetes.NewForConfig(config)
-	require.NoError(t, err)
+	c := unlimitedClient(t, config)
+	// All rules in one request: to ask for each verb of each resource takes two thousand.
+	var review *authorizationv1.SelfSubjectRulesReview
+	framework.Eventually(t, slow, func(ctx context.Context) (err error) { // A connection may be lost.
+		review, err = c.AuthorizationV1().SelfSubjectRulesReviews().Create(ctx, &authorizationv1.SelfSubjectRulesReview{
+			Spec: authorizationv1.SelfSubjectRulesReviewSpec{Namespace: namespace},
+		}, metav1.CreateOptions{})
+		return err
+	})
+	require.False(t, review.Status.Incomplete, "rules that are not listed: %s", review.Status.EvaluationError)
+	require.NotEmpty(t, review.Status.ResourceRules)
 	// Some group may be unavailable: it is that of another test.
 	_, lists, _ := c.Discovery().ServerGroupsAndResources()
 	require.NotEmpty(t, lists)
-	found := map[string][]string{}
+	rights := map[string]string{}
 	for _, l := range lists {
 		group, _, named := strings.Cut(l.GroupVersion, "/")
 		if !named {
@@ -100,39 +109,83 @@ func rightsOf(t *testing.T, config *rest.Config, namespace string) map[string]st
 			continue
 		}
 		for _, resource := range l.APIResources {
-			name, subresource, _ := strings.Cut(resource.Name, "/")
-			key := name
-			if group != "" {
-				key += "." + group
-			}
-			if subresource != "" {
-				key += "/" + subresource
-			}
-			if found[key] != nil {
-				continue
-			}
-			found[key] = []string{}
+			var verbs []string
 			for _, verb := range everyVerb {
-				var review *authorizationv1.SelfSubjectAccessReview
-				framework.Eventually(t, slow, func(ctx context.Context) (err error) { // A connection may be lost.
-					review, err = c.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
-						Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
-							Namespace: namespace, Verb: verb, Group: group, Resource: name, Subresource: subresource,
-						}},
-					}, metav1.CreateOptions{})
-					return err
-				})
-				if review.Status.Allowed {
-					found[key] = append(found[key], verb)
+				if slices.ContainsFunc(review.Status.ResourceRules, func(rule authorizationv1.ResourceRule) bool {
+					return allows(&rule, verb, group, resource.Name)
+				}) {
+					verbs = append(verbs, verb)
 				}
 			}
-		}
-	}
-	rights := map[string]string{}
-	for key, verbs := range found {
-		if len(verbs) > 0 {
-			rights[key] = strings.Join(verbs, " ")
+			if len(verbs) > 0 {
+				rights[rightsKey(group, resource.Name)] = strings.Join(verbs, " ")
+			}
 		}
 	}
 	return rights
+}
+
+// rightsKey names a resource or subresource: resource.group/subresource.
+func rightsKey(group, resource string) string {
+	name, subresource, _ := strings.Cut(resource, "/")
+	if group != "" {
+		name += "." + group
+	}
+	if subresource != "" {
+		name += "/" + subresource
+	}
+	return name
+}
+
+// allows returns whether a rule allows a verb for all objects of a resource or subresource.
+func allows(rule *authorizationv1.ResourceRule, verb, group, resource string) bool {
+	if len(rule.ResourceNames) > 0 {
+		return false
+	}
+	names := []string{rbacv1.ResourceAll, resource}
+	if _, subresource, found := strings.Cut(resource, "/"); found {
+		names = append(names, "*/"+subresource)
+	}
+	has := func(list []string, of ...string) bool {
+		return slices.ContainsFunc(list, func(s string) bool { return slices.Contains(of, s) })
+	}
+	return has(rule.Verbs, rbacv1.VerbAll, verb) && has(rule.APIGroups, rbacv1.APIGroupAll, group) && has(rule.Resources, names...)
+}
+
+// clusterRightsOf are the verbs that a client may use in the whole cluster, for each of some
+// resources.
+func clusterRightsOf(t *testing.T, config *rest.Config, resources []string) map[string]string {
+	t.Helper()
+	c := unlimitedClient(t, config)
+	rights := map[string]string{}
+	for _, key := range resources {
+		resource, group, _ := strings.Cut(key, ".")
+		var verbs []string
+		for _, verb := range everyVerb {
+			var review *authorizationv1.SelfSubjectAccessReview
+			framework.Eventually(t, slow, func(ctx context.Context) (err error) { // A connection may be lost.
+				review, err = c.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
+					Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
+						Verb: verb, Group: group, Resource: resource,
+					}},
+				}, metav1.CreateOptions{})
+				return err
+			})
+			if review.Status.Allowed {
+				verbs = append(verbs, verb)
+			}
+		}
+		rights[key] = strings.Join(verbs, " ")
+	}
+	return rights
+}
+
+// unlimitedClient is one without a limit of its own.
+func unlimitedClient(t *testing.T, config *rest.Config) *kubernetes.Clientset {
+	t.Helper()
+	config = rest.CopyConfig(config)
+	config.QPS = -1
+	c, err := kubernetes.NewForConfig(config)
+	require.NoError(t, err)
+	return c
 }
