@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+
+	"metal-stack.io/infrastructure-apiserver/test/framework/build"
 )
 
 // FreePort is a TCP port on which nobody listens on 127.0.0.1. It lies below
@@ -39,10 +41,7 @@ func FreePort() (int, error) {
 }
 
 // reservations are the ports that this process has taken.
-var reservations = portReservations{
-	// One for each user, as nobody can write another user's.
-	path: filepath.Join(os.TempDir(), fmt.Sprintf("metalstack-test-ports-%d", os.Getuid())),
-}
+var reservations = portReservations{path: filepath.Join(build.Root(), ".cache", "ports")}
 
 // portReservations takes ports: each is a byte of an empty file, which the process has locked
 // until it ends, however that happens.
@@ -59,6 +58,9 @@ func (r *portReservations) take(port int) (bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.file == nil {
+		if err := os.MkdirAll(filepath.Dir(r.path), 0o755); err != nil {
+			return false, err
+		}
 		file, err := os.OpenFile(r.path, os.O_RDWR|os.O_CREATE, 0o600)
 		if err != nil {
 			return false, err
