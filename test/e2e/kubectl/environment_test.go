@@ -19,6 +19,7 @@ import (
 
 	"metal-stack.io/infrastructure-apiserver/pkg/apis/infrastructure/v1alpha4"
 	"metal-stack.io/infrastructure-apiserver/pkg/simulator"
+	"metal-stack.io/infrastructure-apiserver/test/framework"
 	"metal-stack.io/infrastructure-apiserver/test/framework/cluster"
 )
 
@@ -154,7 +155,12 @@ func (s *space) field(path string, args ...string) string {
 // eventually waits until what is asked is true.
 func (s *space) eventually(ask func() bool, what ...any) {
 	s.t.Helper()
-	require.Eventually(s.t, ask, limit, 50*time.Millisecond, what...)
+	framework.Eventually(s.t, limit, func(context.Context) error {
+		if !ask() {
+			return errors.New("it is not")
+		}
+		return nil
+	}, what...)
 }
 
 // clusterManifest is a cluster's; everything that can be left out is.

@@ -92,8 +92,12 @@ func getPrintsEveryFormat(s *space) {
 	require.Equal(s.t, "node-1", s.kubectl("get", "msm", `-o=go-template={{range .items}}{{.metadata.name}}{{end}}`))
 	require.Equal(s.t, "orchid", s.kubectl("get", "msm", "node-1", `-o=template={{index .metadata.labels "cluster.x-k8s.io/cluster-name"}}`))
 
-	// What is written out can be put in again.
-	o := s.run(s.kubectl("get", "msm", "node-1", "-o=yaml"), "apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-")
+	// What is written out can be put in again, if nothing else has changed it meanwhile.
+	var o outcome
+	s.eventually(func() bool {
+		o = s.run(s.kubectl("get", "msm", "node-1", "-o=yaml"), "apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-")
+		return !strings.Contains(o.stderr, "the object has been modified")
+	})
 	require.Zero(s.t, o.code, o.stderr)
 	for _, subresource := range []string{"status"} {
 		require.Contains(s.t, s.kubectl("get", "msm", "node-1", "--subresource="+subresource, "-o=yaml"), "Phoned Home")
