@@ -160,7 +160,7 @@ passed=0 failed=0 broken=()
 [[ $# -gt 0 ]] || set -- format shell modules generated vet lint gotest
 echo "With cold caches this downloads some hundred modules, compiles them twice (without"
 echo "and with race detector), and builds Kubernetes and Cluster API from source to test"
-echo "against: up to an hour on two cores. Afterwards some 20 minutes."
+echo "against: up to an hour on two cores. Afterwards some 30 minutes."
 for check in "$@"; do
   title=$(describe "$check") || { echo "unknown check: $check" >&2; exit 2; }
   printf '\n=== %s: %s\n' "$check" "$title"
