@@ -5,12 +5,12 @@ package outage_test
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -89,29 +89,12 @@ func TestRestart_MakesNoObjectFlap(t *testing.T) {
 	cancel()
 	reading.Wait()
 	framework.Eventually(t, 2*limit, func(context.Context) error {
-		shown, stored := f.list(t, client), w.revisions()
-		if !maps.Equal(shown, stored) {
-			return fmt.Errorf("the informer has not caught up: %d objects, and %d in a list: %q", len(stored), len(shown), differences(stored, shown))
+		if diff := cmp.Diff(f.list(t, client), w.revisions()); diff != "" {
+			return fmt.Errorf("the informer has not caught up (-list +informer):\n%s", diff)
 		}
 		return nil
 	})
 	require.Empty(t, w.complaints())
-}
-
-// differences names some of the objects whose revisions differ.
-func differences(stored, shown map[string]string) []string {
-	var out []string
-	for name, revision := range stored {
-		if shown[name] != revision {
-			out = append(out, fmt.Sprintf("%s at %q, listed at %q", name, revision, shown[name]))
-		}
-	}
-	for name, revision := range shown {
-		if _, found := stored[name]; !found {
-			out = append(out, fmt.Sprintf("%s missing, listed at %q", name, revision))
-		}
-	}
-	return out[:min(len(out), 5)]
 }
 
 // list returns the revision of every object.
